@@ -1,0 +1,117 @@
+"""Fixtures that every area shares: a runtime on real SQLite and folder storage, people, a client."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from visionsuit.accounts.tables import Account
+from visionsuit.core.actor import GUEST, SYSTEM, Actor, Role
+from visionsuit.core.config import Settings
+from visionsuit.db import create_schema, open_database
+from visionsuit.engine.mock import MockEngine
+from visionsuit.main import create_api, guarded
+from visionsuit.runtime import Ctx, Runtime
+from visionsuit.storage.folder import FolderStorage
+
+MODELS_DIR = Path(__file__).parents[1] / "models_cache"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(_env_file=None, data_dir=tmp_path / "data", models_dir=MODELS_DIR, worker=False)  # type: ignore[call-arg]
+
+
+@pytest.fixture
+def runtime(settings: Settings) -> Iterator[Runtime]:
+    database = open_database(settings.database)
+    create_schema(database)
+    storage = FolderStorage(settings.storage_folder)
+    storage.prepare()
+    yield Runtime(settings=settings, database=database, storage=storage, engine=MockEngine(), secret=b"s" * 32)
+    database.dispose()
+
+
+class People:
+    """Accounts made when first asked for: `people.curator` is an Actor with a row behind it."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._made: dict[str, Actor] = {}
+
+    def __getattr__(self, name: str) -> Actor:
+        roles = {"user": Role.USER, "curator": Role.CURATOR, "admin": Role.ADMIN, "superadmin": Role.SUPERADMIN}
+        if name == "guest":
+            return GUEST
+        if name.startswith("_"):
+            raise AttributeError(name)
+        kind = name.removeprefix("other_")
+        if kind not in roles:
+            raise AttributeError(name)
+        if name not in self._made:
+            self._made[name] = self.make(name, roles[kind])
+        return self._made[name]
+
+    def make(self, name: str, role: Role = Role.USER, *, shows_adult: bool = False) -> Actor:
+        with self._runtime.open_ctx(SYSTEM) as ctx:
+            account = Account(
+                email=f"{name}@example.org", name=name, role=role, password_hash="!", shows_adult=shows_adult
+            )
+            ctx.session.add(account)
+            ctx.session.flush()
+        return Actor(user_id=account.id, role=role, name=name, public_id=account.public_id, shows_adult=shows_adult)
+
+    def with_adult(self, actor: Actor) -> Actor:
+        return replace(actor, shows_adult=True)
+
+
+@pytest.fixture
+def people(runtime: Runtime) -> People:
+    return People(runtime)
+
+
+@pytest.fixture
+def as_(runtime: Runtime) -> Iterator[Callable[[Actor], Ctx]]:
+    """`as_(people.curator)` is a Ctx of that person, in a transaction of its own that ends with the test.
+
+    For reads. What writes uses `with runtime.open_ctx(actor) as ctx`, since SQLite has one writer at a time.
+    """
+    with ExitStack() as stack:
+        yield lambda actor: stack.enter_context(runtime.open_ctx(actor, read_only=True))
+
+
+@pytest.fixture
+def api(runtime: Runtime) -> FastAPI:
+    return create_api(runtime)
+
+
+@pytest.fixture
+def client(api: FastAPI, runtime: Runtime) -> Iterator[TestClient]:
+    """A guest; send `headers=bearer(people.curator)` to be somebody."""
+    with TestClient(guarded(api, runtime), base_url="http://127.0.0.1:7860") as client:  # type: ignore[arg-type]
+        yield client
+
+
+@pytest.fixture
+def bearer(runtime: Runtime) -> Callable[[Actor], dict[str, str]]:
+    """Headers that make a request come from `actor`, through the real token code."""
+
+    def headers(actor: Actor) -> dict[str, str]:
+        from visionsuit.accounts.sessions import issue_token
+
+        with runtime.open_ctx(SYSTEM, read_only=True) as ctx:
+            account = ctx.session.get(Account, actor.user_id)
+            assert account is not None
+            return {"Authorization": f"Bearer {issue_token(runtime, account)}"}
+
+    return headers

@@ -1,0 +1,1 @@
+"""What every feature stands on: settings, errors, identity, permissions, paging. Knows no feature, does no I/O."""

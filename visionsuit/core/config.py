@@ -1,0 +1,111 @@
+"""Settings, read once in `app.py` or the command line, then handed on.
+
+Every field is an environment variable `VISIONSUIT_<NAME>` (nested: `VISIONSUIT_STORAGE__KIND`); an `.env` file in
+the working directory is read too. What an administrator changes at run time is a row in `site/`, with the value
+here as its default.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class StorageKind(StrEnum):
+    FOLDER = "folder"
+    S3 = "s3"
+
+
+class EngineKind(StrEnum):
+    DIFFUSERS = "diffusers"
+    MOCK = "mock"
+
+
+class GeneratorAccess(StrEnum):
+    """Who may render."""
+
+    ADMINS = "admins"
+    CURATORS = "curators"
+    MEMBERS = "members"
+    OPEN = "open"
+
+
+class RegistrationPolicy(StrEnum):
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class StorageSettings(BaseModel):
+    kind: StorageKind = Field(StorageKind.FOLDER, description="Where files live: `folder` or `s3`.")
+    folder: Path | None = Field(
+        None, description="Folder for `folder` storage; `storage/` in the data folder if unset."
+    )
+    endpoint: str | None = Field(None, description="S3 endpoint address (MinIO, R2, ...); AWS if unset.")
+    region: str = Field("us-east-1", description="S3 region.")
+    access_key: str | None = Field(None, description="S3 access key; boto3's own chain if unset.")
+    secret_key: SecretStr | None = Field(None, description="S3 secret key.")
+    bucket_prefix: str = Field("visionsuit-", description="Put before every bucket's name.")
+    path_style: bool = Field(True, description="Path-style S3 addresses (MinIO needs them).")
+
+
+class Limits(BaseModel):
+    weights_bytes: int = Field(2 * 1024**3, description="Largest weights file (safetensors or zip), bytes.")
+    image_bytes: int = Field(10 * 1024**2, description="Largest image file, bytes.")
+    image_pixels: int = Field(64_000_000, description="Most pixels of a decoded image.")
+    avatar_bytes: int = Field(5 * 1024**2, description="Largest avatar file, bytes.")
+    files_per_upload: int = Field(12, description="Most files in one upload request.")
+    prompt_characters: int = Field(4000, description="Longest prompt and negative prompt.")
+    prompt_soft_characters: int = Field(500, description="Length at which the prompt counter turns amber.")
+    loras_per_mix: int = Field(12, description="Most LoRAs in one mix.")
+    steps: int = Field(200, description="Most denoising steps.")
+    images_per_request: int = Field(8, description="Most images of one render request.")
+    active_generations: int = Field(5, description="Most waiting or running renders a person.")
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix="VISIONSUIT_", env_nested_delimiter="__", env_file=".env", extra="ignore"
+    )
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(7860, description="Port to listen on.")
+    data_dir: Path = Field(Path("data"), description="Folder for database, files, signing secret and caches.")
+    models_dir: Path = Field(Path("models_cache"), description="Folder of base models, one diffusers folder each.")
+    database_url: str | None = Field(None, description="SQLAlchemy address; SQLite in the data folder if unset.")
+    storage: StorageSettings = StorageSettings()
+    engine: EngineKind = Field(
+        EngineKind.DIFFUSERS, description="`diffusers`, or `mock` (coloured pictures, for tests)."
+    )
+    device: str = Field("auto", description="`auto`, `cuda`, `mps` or `cpu`.")
+    threads: int | None = Field(None, description="CPU threads of the engine; the number of cores if unset.")
+    admin_email: str | None = Field(None, description="E-mail of the administrator made at first start.")
+    admin_password: SecretStr | None = Field(None, description="Password of that administrator.")
+    site_title: str = Field("VisionSuit", description="Name shown in the browser.")
+    registration: RegistrationPolicy = Field(
+        RegistrationPolicy.OPEN, description="Self-registration: `open` or `closed`."
+    )
+    generator_access: GeneratorAccess = Field(
+        GeneratorAccess.MEMBERS, description="Who may render: `admins`, `curators`, `members` or `open`."
+    )
+    session_days: int = Field(7, description="Days a login stays good.")
+    public_url: str | None = Field(None, description="Address people use, when a proxy stands before the app.")
+    trusted_proxies: str = Field("", description="Comma-separated addresses of proxies whose X-Forwarded-For counts.")
+    log_level: str = Field("INFO", description="`DEBUG`, `INFO`, `WARNING` or `ERROR`.")
+    log_json: bool = Field(False, description="Log lines as JSON.")
+    worker: bool = Field(True, description="Run queue worker and scheduler in this process.")
+    limits: Limits = Limits()
+
+    @property
+    def database(self) -> str:
+        return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'visionsuit.db'}"
+
+    @property
+    def storage_folder(self) -> Path:
+        return self.storage.folder or self.data_dir / "storage"
+
+    @property
+    def scratch_dir(self) -> Path:
+        """Files on their way in; emptied at every start."""
+        return self.data_dir / "scratch"

@@ -1,0 +1,1 @@
+"""The storage route: a file by its anonymous id, to whoever may see it."""

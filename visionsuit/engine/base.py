@@ -1,0 +1,195 @@
+"""What an engine is: requests, progress, pictures, errors. Plain data; importing this loads no torch.
+
+`Engine.render` may be called from several threads at once, up to `Engine.concurrency`. An engine that batches
+continuously answers a high number there and shares denoising steps between the calls inside; one that does not
+answers 1. Callers need to know no more than that.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visionsuit.core.errors import InvalidInput, Unavailable
+
+
+class Family(StrEnum):
+    """Architecture of a base model; a LoRA works on its own family only."""
+
+    SD1 = "sd1"
+    SD2 = "sd2"
+    SDXL = "sdxl"
+    SD3 = "sd3"
+    FLUX = "flux"
+    OTHER = "other"
+
+
+class Phase(StrEnum):
+    LOADING = "loading"
+    ENCODING = "encoding"
+    DENOISING = "denoising"
+    DECODING = "decoding"
+    SAVING = "saving"
+
+
+#: Sampler names as A1111 users know them -> shown in pickers; the engine maps them to diffusers schedulers.
+SAMPLERS: dict[str, str] = {
+    "dpmpp_2m": "DPM++ 2M",
+    "dpmpp_2m_sde": "DPM++ 2M SDE",
+    "dpmpp_sde": "DPM++ SDE",
+    "euler": "Euler",
+    "euler_a": "Euler a",
+    "heun": "Heun",
+    "ddim": "DDIM",
+    "unipc": "UniPC",
+    "lcm": "LCM",
+}
+SCHEDULES: dict[str, str] = {
+    "default": "As the model says",
+    "normal": "Normal",
+    "karras": "Karras",
+    "exponential": "Exponential",
+    "trailing": "Trailing",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModelRef:
+    """A diffusers folder the engine may load. `key` identifies its content in caches, never a name."""
+
+    key: str
+    path: Path
+    family: Family
+
+
+@dataclass(frozen=True, slots=True)
+class LoraRef:
+    """One LoRA of a mix. `sha256` (hex) of the file identifies it in every cache.
+
+    Weights are dimensionless factors; `text_encoder_weight` None means the same as `weight`.
+    """
+
+    sha256: str
+    path: Path
+    weight: float
+    text_encoder_weight: float | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RenderRequest:
+    """One text-to-image request. One picture a seed, each drawn from its own seed alone.
+
+    Sizes in pixels; `seeds` are in [0, 2**32); `sampler` and `schedule` are keys of SAMPLERS and SCHEDULES.
+    """
+
+    base_model: BaseModelRef
+    prompt: str
+    negative_prompt: str
+    width: int
+    height: int
+    steps: int
+    guidance: float
+    seeds: tuple[int, ...]
+    sampler: str
+    schedule: str = "default"
+    loras: tuple[LoraRef, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a render is. `step` of `steps` over all pictures; `preview` is uint8 [h, w, 3] of the current latent, or None."""
+
+    phase: Phase
+    step: int
+    steps: int
+    preview: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A finished picture: uint8 [height, width, 3], RGB."""
+
+    pixels: NDArray[np.uint8]
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """For badges and telemetry. Memory in bytes, None where the device has no own memory."""
+
+    name: str
+    device: str
+    ready: bool
+    detail: str = ""
+    memory_used_bytes: int | None = None
+    memory_total_bytes: int | None = None
+    loaded_models: tuple[str, ...] = ()
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class EngineError(Exception):
+    """A render cannot be done, for a reason that a person can read. `code` is stable."""
+
+    code: ClassVar[str] = "engine_error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class RenderCancelled(EngineError):
+    code = "cancelled"
+
+
+class OutOfDeviceMemory(EngineError):
+    code = "out_of_memory"
+
+
+class ModelUnloadable(EngineError):
+    code = "base_model_unloadable"
+
+
+class LoraUnloadable(EngineError):
+    code = "lora_unloadable"
+
+
+class IncompatibleLora(InvalidInput):
+    """The LoRA was made for another architecture; known from its header, before queueing."""
+
+    code = "lora_incompatible"
+
+
+class EngineNotReady(Unavailable):
+    code = "engine_not_ready"
+
+
+class Engine(Protocol):
+    @property
+    def concurrency(self) -> int:
+        """How many `render` calls may run at once."""
+
+    def start(self) -> None:
+        """Load libraries and find the device. Slow; called once, in the worker's thread."""
+
+    def render(
+        self, request: RenderRequest, *, on_progress: Callable[[Progress], None], is_cancelled: Callable[[], bool]
+    ) -> list[Picture]:
+        """Render all pictures of `request`, in the order of its seeds. Blocks.
+
+        `is_cancelled` is asked at least once a step.
+
+        Raises:
+            RenderCancelled: `is_cancelled` answered True.
+            OutOfDeviceMemory, ModelUnloadable, LoraUnloadable: with the reason as a sentence.
+        """
+
+    def status(self) -> EngineStatus:
+        """Cheap, from any thread, also before `start`."""
+
+    def close(self) -> None:
+        """Free the device."""

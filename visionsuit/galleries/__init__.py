@@ -1,0 +1,1 @@
+"""Ordered collections of images and model cards."""

@@ -1,0 +1,1 @@
+"""Render requests: submit, queue, results, history, base models. Start reading at service.py."""

@@ -1,0 +1,80 @@
+"""Where bytes live. Two implementations: a folder (default) and S3/MinIO."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from visionsuit.core.errors import NotFound, Unavailable
+
+
+class Bucket(StrEnum):
+    MODELS = "models"
+    IMAGES = "images"
+    PREVIEWS = "previews"
+    DATASETS = "datasets"
+    OUTPUTS = "outputs"
+    AVATARS = "avatars"
+    EXPORTS = "exports"
+
+
+class ObjectMissing(NotFound):
+    code = "object_missing"
+
+
+class StorageUnavailable(Unavailable):
+    code = "storage_unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    object_id: str
+    size_bytes: int
+    modified_at: datetime
+
+
+class Writer(Protocol):
+    """A stream on its way in. Nothing can be read until `finish`; `abort` leaves nothing behind."""
+
+    def write(self, chunk: bytes) -> None: ...
+    def finish(self) -> None: ...
+    def abort(self) -> None: ...
+
+
+class Storage(Protocol):
+    """One interface, two drivers, one contract test. Object ids are random text made by us, never a file's name.
+
+    All methods may raise StorageUnavailable; reads of what is not there raise ObjectMissing.
+    """
+
+    def prepare(self) -> None:
+        """Create the buckets that are missing."""
+
+    def open_writer(self, bucket: Bucket, object_id: str) -> Writer:
+        """Begin a streamed write with constant memory."""
+
+    def put(self, bucket: Bucket, object_id: str, chunks: Iterable[bytes]) -> int:
+        """Write all chunks, or leave nothing behind. Returns the bytes written."""
+
+    def read(self, bucket: Bucket, object_id: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Bytes `start` (included) to `end` (excluded; None: to the end), in chunks."""
+
+    def read_bytes(self, bucket: Bucket, object_id: str) -> bytes:
+        """The whole object; for what is known to be small."""
+
+    def size(self, bucket: Bucket, object_id: str) -> int:
+        """Bytes of the object."""
+
+    def copy(self, bucket: Bucket, object_id: str, to_bucket: Bucket, to_object_id: str) -> None:
+        """Copy inside the store, not through this process where the driver can."""
+
+    def delete(self, bucket: Bucket, object_id: str) -> None:
+        """Remove the object; removing what is not there is no error."""
+
+    def list_objects(self, bucket: Bucket) -> Iterator[ObjectInfo]:
+        """Everything in the bucket, in no order."""
+
+    def local_path(self, bucket: Bucket, object_id: str) -> Path | None:
+        """A path that can be read directly, where the driver has one."""

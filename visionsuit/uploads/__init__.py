@@ -1,0 +1,1 @@
+"""Files on their way in: drafts, streaming, verification, publishing as cards and images."""

@@ -1,0 +1,332 @@
+"""The REST edge: who asks, the request's Ctx, errors to JSON, and the guards that stand before every route."""
+
+import ipaddress
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import anyio.to_thread
+import structlog
+from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from visionsuit.core.actor import GUEST, Actor
+from visionsuit.core.errors import AppError, MalformedRequest, NotPermitted, NotSignedIn, TooLarge, TooMany
+from visionsuit.runtime import Ctx, Runtime
+
+log = structlog.get_logger()
+
+SESSION_COOKIE = "visionsuit_session"
+#: JSON and form bodies; files travel on the routes in `streams_body`.
+MAX_BODY_BYTES = 1024 * 1024
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+#: Files of the page itself: the same for everybody, so nobody is looked up for them.
+PUBLIC_PREFIXES = ("/ui/", "/assets/", "/static/", "/svelte/", "/gradio_api/startup-events", "/theme.css", "/health")
+
+#: What Gradio offers and no page of ours uses. Blocked for everyone rather than guarded for some.
+BLOCKED_GRADIO = (
+    "upload",
+    "upload_progress",
+    "process_recording",
+    "deep_link",
+    "monitoring",
+    "component_server",
+    "stream",
+    "vibe-",
+    "file=",
+    "file/",
+    "proxy=",
+    "reset",
+    "custom_component",
+    "dev",
+)
+
+CSP = "; ".join(
+    [
+        "default-src 'self'",
+        # Gradio's page carries its configuration in an inline script and compiles templates.
+        "script-src 'self' 'unsafe-inline' 'unsafe-eval'",
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data: blob:",
+        "font-src 'self' data:",
+        "connect-src 'self'",
+        "worker-src 'self' blob:",
+        "object-src 'none'",
+        "base-uri 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'self'",
+    ]
+)
+
+#: bearer token, session cookie -> who that is. Raises NotSignedIn for a bearer token that is no good.
+Resolver = Callable[[str | None, str | None], Actor]
+
+
+def error_response(error: AppError, request_id: str) -> JSONResponse:
+    """The common error shape."""
+    headers = {}
+    if isinstance(error, TooMany):
+        headers["Retry-After"] = str(error.retry_after_s)
+    if isinstance(error, NotSignedIn):
+        headers["WWW-Authenticate"] = "Bearer"
+    body = {"error": {**error.as_json(), "request_id": request_id}}
+    return JSONResponse(body, status_code=error.http_status, headers=headers)
+
+
+class Edge:
+    """Outermost ASGI layer: request id, log line, security headers, origin guard, body bound, identity.
+
+    One class, because each needs the others' facts: a refusal is logged with its id and carries the headers.
+    """
+
+    def __init__(self, app: ASGIApp, runtime: Runtime, resolve: Resolver) -> None:
+        self.app = app
+        self.runtime = runtime
+        self.resolve = resolve
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        path: str = scope["path"]
+        request_id = secrets.token_hex(8)
+        state = scope.setdefault("state", {})
+        state.update(
+            runtime=self.runtime,
+            request_id=request_id,
+            actor=GUEST,
+            address=client_address(scope, headers, self.runtime),
+        )
+        began = time.perf_counter()
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                add_security_headers(MutableHeaders(scope=message), path, scope.get("scheme", "http"), request_id)
+            await send(message)
+
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
+            try:
+                check_gradio_route(path)
+                check_origin(scope.get("method", "GET"), headers, self.runtime.settings.public_url)
+                bounded = receive if streams_body(path) else bound_body(receive, headers)
+                if not path.startswith(PUBLIC_PREFIXES):
+                    state["actor"] = await self._actor(headers)
+            except AppError as error:
+                if scope["type"] == "websocket":
+                    await send({"type": "websocket.close", "code": 1008})
+                else:
+                    await error_response(error, request_id)(scope, receive, send_with_headers)
+                return
+            await self.app(scope, bounded, send_with_headers)
+        finally:
+            duration_ms = round((time.perf_counter() - began) * 1000, 1)
+            noisy = path.startswith(PUBLIC_PREFIXES) or path.startswith("/gradio_api/heartbeat")
+            (log.debug if noisy else log.info)(
+                "request",
+                method=scope.get("method", "WS"),
+                path=path,
+                status=status,
+                duration_ms=duration_ms,
+                user=state["actor"].public_id or None,
+            )
+            structlog.contextvars.unbind_contextvars("request_id")
+
+    async def _actor(self, headers: Headers) -> Actor:
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        bearer = token.strip() if scheme.lower() == "bearer" else None
+        cookie = read_cookie(headers.get("cookie", ""), SESSION_COOKIE)
+        if bearer is None and cookie is None:
+            return GUEST
+        return await anyio.to_thread.run_sync(self.resolve, bearer, cookie)
+
+
+def read_cookie(header: str, name: str) -> str | None:
+    for part in header.split(";"):
+        key, _, value = part.strip().partition("=")
+        if key == name and value:
+            return value
+    return None
+
+
+def client_address(scope: Scope, headers: Headers, runtime: Runtime) -> str:
+    """The caller's address; X-Forwarded-For counts only when it comes from a trusted proxy."""
+    address = scope["client"][0] if scope.get("client") else "unknown"
+    trusted = {part.strip() for part in runtime.settings.trusted_proxies.split(",") if part.strip()}
+    if address in trusted and "x-forwarded-for" in headers:
+        for hop in reversed([part.strip() for part in headers["x-forwarded-for"].split(",")]):
+            if hop not in trusted:
+                try:
+                    return str(ipaddress.ip_address(hop))
+                except ValueError:
+                    break
+    return str(address)
+
+
+def check_gradio_route(path: str) -> None:
+    route = path.removeprefix("/gradio_api/") if path.startswith("/gradio_api/") else None
+    # A second slash must not smuggle a blocked name past the check.
+    if route is not None and route.lstrip("/").startswith(BLOCKED_GRADIO):
+        raise NotPermitted("This route is closed. Files go through /api/uploads.")
+    if path.startswith(("/file=", "/file/", "/upload/", "/monitoring")):
+        raise NotPermitted("This route is closed. Files go through /api/uploads.")
+
+
+def check_origin(method: str, headers: Headers, public_url: str | None) -> None:
+    """Refuse state-changing requests that another site's page sends with this site's cookie.
+
+    SameSite=Lax lets sibling subdomains and other ports of the host through, so the browser's own words decide.
+    """
+    if method in SAFE_METHODS or headers.get("authorization", "").lower().startswith("bearer "):
+        return
+    if headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+        raise CrossOrigin("This request came from another site's page.")
+    origin = headers.get("origin")
+    if origin is None:
+        return
+    allowed = {headers.get("host", "").lower()}
+    if public_url:
+        allowed.add(urlsplit(public_url).netloc.lower())
+    if urlsplit(origin).netloc.lower() not in allowed or origin == "null":
+        raise CrossOrigin(f"This request came from another site's page ({origin[:200]}).")
+
+
+class CrossOrigin(NotPermitted):
+    code = "cross_origin"
+
+
+def streams_body(path: str) -> bool:
+    """Routes that read their body as a stream and bound it themselves."""
+    return path.startswith("/api/uploads/") or path == "/api/users/me/avatar"
+
+
+def bound_body(receive: Receive, headers: Headers) -> Receive:
+    """Refuse a body over MAX_BODY_BYTES before or while it arrives."""
+    message = f"The request body is larger than {MAX_BODY_BYTES // 1024} KiB."
+    length = headers.get("content-length", "0")
+    if not length.isdecimal():
+        raise MalformedRequest("Content-Length is not a number.")
+    if int(length) > MAX_BODY_BYTES:
+        raise TooLarge(message)
+    received = 0
+
+    async def receive_bounded() -> Message:
+        nonlocal received
+        part = await receive()
+        received += len(part.get("body", b""))
+        if received > MAX_BODY_BYTES:
+            raise TooLarge(message)
+        return part
+
+    return receive_bounded
+
+
+def add_security_headers(headers: MutableHeaders, path: str, scheme: str, request_id: str) -> None:
+    headers["X-Request-Id"] = request_id
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Referrer-Policy"] = "same-origin"
+    headers["X-Frame-Options"] = "SAMEORIGIN"
+    headers["Cross-Origin-Opener-Policy"] = "same-origin"
+    headers["Cross-Origin-Resource-Policy"] = "same-origin"
+    headers["Permissions-Policy"] = "camera=(), microphone=(), geolocation=()"
+    headers.setdefault("Content-Security-Policy", CSP)
+    if scheme == "https":
+        headers["Strict-Transport-Security"] = "max-age=31536000"
+    if path.startswith("/api/"):
+        headers.setdefault("Cache-Control", "no-store")
+
+
+def get_runtime(request: Request) -> Runtime:
+    runtime: Runtime = request.state.runtime
+    return runtime
+
+
+def get_actor(request: Request) -> Actor:
+    actor: Actor = request.state.actor
+    return actor
+
+
+def open_write_ctx(request: Request) -> Iterator[Ctx]:
+    with get_runtime(request).open_ctx(get_actor(request)) as ctx:
+        yield ctx
+
+
+def open_read_ctx(request: Request) -> Iterator[Ctx]:
+    with get_runtime(request).open_ctx(get_actor(request), read_only=True) as ctx:
+        yield ctx
+
+
+RuntimeDep = Annotated[Runtime, Depends(get_runtime)]
+ActorDep = Annotated[Actor, Depends(get_actor)]
+# scope="function": commit before the answer leaves. The default commits after it, so a
+# failed commit would still have answered 200.
+CtxDep = Annotated[Ctx, Depends(open_write_ctx, scope="function")]
+ReadCtxDep = Annotated[Ctx, Depends(open_read_ctx, scope="function")]
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """AppError, validation errors, unknown routes and bugs, all in the common shape."""
+
+    def request_id(request: Request) -> str:
+        return getattr(request.state, "request_id", "-")
+
+    def render_app_error(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, AppError)
+        return error_response(error, request_id(request))
+
+    def render_invalid(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        first: dict[str, Any] = dict(error.errors()[0]) if error.errors() else {}
+        where = [str(part) for part in first.get("loc", ()) if part not in ("body", "query", "path")]
+        malformed = (
+            first.get("type") in ("json_invalid", "missing") and not where or first.get("type") == "json_invalid"
+        )
+        field = ".".join(where) or None
+        message = str(first.get("msg", "The request is not valid.")).removeprefix("Value error, ")
+        body = {
+            "code": "malformed" if malformed else "invalid_input",
+            "message": f"{field}: {message}" if field and not malformed else message,
+            "request_id": request_id(request),
+        }
+        if field and not malformed:
+            body["field"] = field
+        return JSONResponse({"error": body}, status_code=400 if malformed else 422)
+
+    def render_http(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        codes = {
+            404: "not_found",
+            405: "method_not_allowed",
+            401: "not_signed_in",
+            403: "not_permitted",
+            400: "malformed",
+        }
+        body = {
+            "code": codes.get(error.status_code, "error"),
+            "message": str(error.detail),
+            "request_id": request_id(request),
+        }
+        return JSONResponse({"error": body}, status_code=error.status_code, headers=error.headers)
+
+    def render_bug(request: Request, error: Exception) -> JSONResponse:
+        reference = request_id(request)
+        log.error("bug", request_id=reference, path=request.url.path, exc_info=error)
+        message = f"Something went wrong (ref {reference})."
+        return JSONResponse(
+            {"error": {"code": "internal", "message": message, "request_id": reference}}, status_code=500
+        )
+
+    app.add_exception_handler(AppError, render_app_error)
+    app.add_exception_handler(RequestValidationError, render_invalid)
+    app.add_exception_handler(HTTPException, render_http)
+    app.add_exception_handler(Exception, render_bug)
