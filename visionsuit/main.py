@@ -4,12 +4,22 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
+from fastapi_offline import FastAPIOffline
 
 from visionsuit import __version__
+from visionsuit.accounts.identity import resolve_actor
 from visionsuit.runtime import Runtime
 from visionsuit.web import Edge, add_error_handlers
 
 ROUTERS: list[APIRouter] = []
+
+DESCRIPTION = """Galleries, a LoRA library, and a generator that mixes LoRAs.
+
+Sign in with `POST /api/auth/login` and send the token as `Authorization: Bearer <token>`, or make an API token on
+the account page. Errors have one shape: `{"error": {"code", "message", "field"?, "hint"?, "request_id"}}`. Lists
+answer `{"items", "next_cursor"}`; send the cursor back to go on. Times are ISO 8601 in UTC, sizes are bytes, ids are
+opaque text.
+"""
 
 
 def create_api(runtime: Runtime) -> FastAPI:
@@ -19,7 +29,18 @@ def create_api(runtime: Runtime) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
 
-    app = FastAPI(title="VisionSuit", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    # The documentation page comes from files in the package: nothing is fetched from elsewhere.
+    app = FastAPIOffline(
+        docs_url="/docs",
+        redoc_url=None,
+        title="VisionSuit",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        openapi_url="/api/openapi.json",
+        swagger_ui_oauth2_redirect_url="/docs/oauth2-redirect",
+        static_url="/docs-static",
+    )
     add_error_handlers(app)
     for router in ROUTERS:
         app.include_router(router)
@@ -28,6 +49,4 @@ def create_api(runtime: Runtime) -> FastAPI:
 
 def guarded(app: FastAPI, runtime: Runtime) -> Edge:
     """`app` behind the guards: identity, origin, bounds, headers. This is what is served."""
-    from visionsuit.accounts.identity import resolve_actor
-
     return Edge(app, runtime, lambda bearer, cookie: resolve_actor(runtime, bearer, cookie))

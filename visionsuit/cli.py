@@ -1,0 +1,83 @@
+"""The command line: `visionsuit --help`."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from visionsuit import demo
+from visionsuit.accounts import service as accounts
+from visionsuit.boot import build_runtime, prepare
+from visionsuit.core.actor import SYSTEM, Role
+from visionsuit.core.config import Settings
+from visionsuit.core.errors import AppError
+from visionsuit.db import migrate
+from visionsuit.doctor import run_checks
+from visionsuit.log import configure_logging
+from visionsuit.runtime import Runtime
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="VisionSuit from the command line.")
+console = Console()
+
+
+def open_runtime() -> Runtime:
+    settings = Settings()
+    configure_logging(settings)
+    return build_runtime(settings)
+
+
+@app.command()
+def run() -> None:
+    """Serve the app (the same as `python app.py`)."""
+    import runpy
+
+    runpy.run_module("app", run_name="__main__")
+
+
+@app.command("create-admin")
+def create_admin(
+    email: Annotated[str, typer.Option(help="E-mail to sign in with.")],
+    password: Annotated[
+        str, typer.Option(prompt=True, hide_input=True, envvar="VISIONSUIT_PASSWORD", help="8 to 1,024 characters.")
+    ],
+    name: Annotated[str, typer.Option(help="Shown to others.")] = "Administrator",
+    bio: Annotated[str, typer.Option(help="Shown on the profile.")] = "",
+    role: Annotated[Role, typer.Option(help="ADMIN or SUPERADMIN.")] = Role.SUPERADMIN,
+) -> None:
+    """Make an administrator, or give an existing account that role, this password, and activate it."""
+    runtime = open_runtime()
+    migrate(runtime.database)
+    with runtime.open_ctx(SYSTEM) as ctx:
+        accounts.upsert_admin(ctx, email=email, password=password, name=name, bio=bio, role=role)
+    console.print(f"{email} is {role} and may sign in.", markup=False)
+
+
+@app.command("seed-demo")
+def seed_demo() -> None:
+    """Fill a demonstration library: LoRAs made for the base model, pictures rendered here and now."""
+    runtime = open_runtime()
+    prepare(runtime)
+    demo.seed(runtime, say=lambda line: console.print(line, markup=False))
+
+
+@app.command()
+def doctor() -> None:
+    """Check device, disk, database, storage and base models, and say what to do."""
+    table = Table("check", "state", "detail")
+    failed = False
+    for check in run_checks(open_runtime()):
+        failed |= not check.ok
+        table.add_row(check.name, "ok" if check.ok else "FAILED", check.detail)
+    console.print(table)
+    if failed:
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Entry point; errors a person can cause are one line, not a traceback."""
+    try:
+        app()
+    except AppError as error:
+        console.print(f"Error: {error.message}", style="red", markup=False)
+        raise SystemExit(1) from None
