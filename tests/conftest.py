@@ -15,9 +15,10 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from tests.s3server import serve_s3
 from visionsuit.accounts.tables import Account
 from visionsuit.core.actor import GUEST, SYSTEM, Actor, Role
-from visionsuit.core.config import Settings
+from visionsuit.core.config import Settings, StorageSettings
 from visionsuit.db import create_schema, open_database
 from visionsuit.engine.mock import MockEngine
 from visionsuit.main import create_api, guarded
@@ -115,3 +116,10 @@ def bearer(runtime: Runtime) -> Callable[[Actor], dict[str, str]]:
             return {"Authorization": f"Bearer {issue_token(runtime, account)}"}
 
     return headers
+
+
+@pytest.fixture(scope="session")
+def s3_settings() -> Iterator[StorageSettings]:
+    """A real S3 server over HTTP; tests take a bucket prefix of their own."""
+    with serve_s3() as settings:
+        yield settings

@@ -73,6 +73,9 @@ class Storage(Protocol):
     def delete(self, bucket: Bucket, object_id: str) -> None:
         """Remove the object; removing what is not there is no error."""
 
+    def abandon(self, bucket: Bucket, object_id: str) -> None:
+        """Remove the object and what a killed writer of it left; for uploads that never came to be."""
+
     def list_objects(self, bucket: Bucket) -> Iterator[ObjectInfo]:
         """Everything in the bucket, in no order."""
 
