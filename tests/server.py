@@ -1,0 +1,93 @@
+"""The real app as a process of its own, on a free port, with its own data folder: for browsers, kills and restarts."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+
+import httpx
+
+ROOT = Path(__file__).parents[1]
+ADMIN = {"email": "admin@example.org", "password": "a long admin password", "name": "Administrator"}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """`python app.py` as a context manager. `environment` adds settings; an administrator (ADMIN) exists."""
+
+    def __init__(self, data_dir: Path, *, with_admin: bool = True, **environment: str) -> None:
+        self.data_dir = data_dir
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log_path = data_dir.with_name(data_dir.name + ".log")
+        self._environment = {
+            **os.environ,
+            "VISIONSUIT_DATA_DIR": str(data_dir),
+            "VISIONSUIT_PORT": str(self.port),
+            "VISIONSUIT_ENGINE": "mock",
+            "OMP_NUM_THREADS": "1",
+            **({"VISIONSUIT_ADMIN_EMAIL": ADMIN["email"], "VISIONSUIT_ADMIN_PASSWORD": ADMIN["password"]} if with_admin else {}),
+            **environment,
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, timeout_s: float = 120) -> "Server":
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "app.py"], cwd=ROOT, env=self._environment, stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"app.py ended with {self.process.returncode}:\n{self.log()[-3000:]}")
+            try:
+                if httpx.get(f"{self.url}/health", timeout=2).status_code == 200:
+                    return self
+            except httpx.TransportError:
+                time.sleep(0.05)
+        raise RuntimeError(f"app.py did not serve within {timeout_s} s:\n{self.log()[-3000:]}")
+
+    def stop(self) -> None:
+        """As a service manager stops it."""
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+    def kill(self) -> None:
+        """As the kernel kills it: no chance to tidy up."""
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    def client(self, email: str | None = None, password: str = "") -> httpx.Client:
+        """A client of this server, signed in by bearer token if an e-mail is given."""
+        client = httpx.Client(base_url=self.url, timeout=60)
+        if email is not None:
+            answer = client.post("/api/auth/login", json={"email": email, "password": password})
+            answer.raise_for_status()
+            client.headers["Authorization"] = f"Bearer {answer.json()['token']}"
+        return client
+
+    def admin(self) -> httpx.Client:
+        return self.client(ADMIN["email"], ADMIN["password"])
+
+    def __enter__(self) -> "Server":
+        return self.start()
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
