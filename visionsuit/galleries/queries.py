@@ -1,0 +1,25 @@
+"""Every SELECT on galleries."""
+
+import sqlalchemy as sa
+from sqlmodel import col
+
+from visionsuit.core.errors import NotFound
+from visionsuit.galleries.tables import Gallery
+from visionsuit.runtime import Ctx
+from visionsuit.visibility import visible_to
+
+
+class GalleryNotFound(NotFound):
+    code = "gallery_not_found"
+
+
+def get_gallery(ctx: Ctx, public_id: str) -> Gallery:
+    """
+    Raises:
+        GalleryNotFound: there is none, or the actor may not know of it.
+    """
+    query = sa.select(Gallery).where(col(Gallery.public_id) == public_id, visible_to(ctx.actor, Gallery))
+    found = ctx.session.scalars(query).one_or_none()
+    if found is None:
+        raise GalleryNotFound("There is no such gallery here, or it is not shared with you.")
+    return found

@@ -1,0 +1,74 @@
+"""What can be done with images. Every change of a row goes through here, so that the search index follows."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from visionsuit.core.errors import NotSignedIn
+from visionsuit.core.permissions import Permission, require
+from visionsuit.core.text import clean_description, clean_line, clean_tags, clean_title
+from visionsuit.images.tables import Image
+from visionsuit.runtime import Ctx
+from visionsuit.visibility import Visibility
+
+
+def create_image(
+    ctx: Ctx,
+    *,
+    title: str,
+    object_id: str,
+    file_name: str,
+    mime: str,
+    size_bytes: int,
+    sha256: str,
+    width: int,
+    height: int,
+    thumb_small_id: str | None,
+    thumb_large_id: str | None,
+    placeholder: str | None = None,
+    dhash: str | None = None,
+    description: str = "",
+    tags: Iterable[str] = (),
+    visibility: Visibility = Visibility.PRIVATE,
+    is_adult: bool = False,
+    recipe: dict[str, Any] | None = None,
+    generation_id: str | None = None,
+    permission: Permission = Permission.ASSETS_UPLOAD,
+) -> Image:
+    """Row for a picture whose bytes are stored already; the actor owns it.
+
+    Args:
+        object_id: file in bucket `images`. thumb_small_id, thumb_large_id: WebP in bucket `previews`.
+        recipe: in the shape of `images.recipe.Recipe`.
+        permission: ASSETS_UPLOAD for files that come from outside, ASSETS_SAVE for renders made here.
+
+    Raises:
+        NotSignedIn, NotPermitted: the actor lacks `permission`.
+        InvalidInput: title, description or tags are out of bounds.
+    """
+    require(ctx.actor, permission)
+    if ctx.actor.user_id is None:
+        raise NotSignedIn("An image needs an owner.")
+    image = Image(
+        owner_id=ctx.actor.user_id,
+        title=clean_title(title),
+        description=clean_description(description),
+        tags=clean_tags(tags),
+        visibility=Visibility(visibility),
+        is_adult=is_adult,
+        object_id=object_id,
+        file_name=clean_line(file_name)[-255:],
+        mime=mime,
+        size_bytes=size_bytes,
+        sha256=sha256,
+        width=width,
+        height=height,
+        thumb_small_id=thumb_small_id,
+        thumb_large_id=thumb_large_id,
+        placeholder=placeholder,
+        dhash=dhash,
+        recipe=recipe,
+        generation_id=generation_id,
+    )
+    ctx.session.add(image)
+    ctx.session.flush()
+    return image
