@@ -1,0 +1,150 @@
+"""Sessions: one row and one signed token each. The token names the row; deleting the row ends the session at once."""
+
+import base64
+import binascii
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import jwt
+import sqlalchemy as sa
+from sqlmodel import Session, col, select
+
+from visionsuit.accounts.tables import Account, AccountSession
+from visionsuit.core.actor import SYSTEM
+from visionsuit.core.clock import utcnow
+from visionsuit.core.ids import new_id
+from visionsuit.runtime import Ctx, Runtime
+
+ALGORITHM = "HS256"
+#: `last_seen_at` is written at most this often, so that reading a page is not also a write.
+SEEN_EVERY = timedelta(minutes=1)
+#: What is longer than any token made here is not worth decoding.
+MAX_TOKEN_CHARACTERS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a request comes from: network address and browser, as the edge saw them."""
+
+    address: str = ""
+    user_agent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a verified token says."""
+
+    account_public_id: str
+    version: int
+    session_id: str
+    expires_at: datetime
+
+
+def start_session(ctx: Ctx, account: Account, source: Source | None = None) -> str:
+    """Write the session's row in `ctx` and return its token.
+
+    Expired sessions of the account go away on the same occasion.
+    """
+    source = source or Source()
+    now = utcnow()
+    assert account.id is not None
+    ctx.session.execute(
+        sa.delete(AccountSession).where(
+            col(AccountSession.account_id) == account.id, col(AccountSession.expires_at) < now
+        )
+    )
+    row = AccountSession(
+        id=new_id(),
+        account_id=account.id,
+        address=source.address[:64],
+        user_agent=source.user_agent[:300],
+        created_at=now,
+        last_seen_at=now,
+        expires_at=now + timedelta(days=ctx.settings.session_days),
+    )
+    ctx.session.add(row)
+    ctx.session.flush()
+    return _sign(ctx.runtime, account, row)
+
+
+def issue_token(runtime: Runtime, account: Account) -> str:
+    """`start_session` in a transaction of its own, for callers that hold no write transaction."""
+    with runtime.open_ctx(SYSTEM) as ctx:
+        return start_session(ctx, account)
+
+
+def _sign(runtime: Runtime, account: Account, row: AccountSession) -> str:
+    claims = {
+        "sub": account.public_id,
+        "ver": account.token_version,
+        "jti": row.id,
+        "iat": int(row.created_at.timestamp()),
+        "exp": int(row.expires_at.timestamp()),
+    }
+    return jwt.encode(claims, runtime.secret, algorithm=ALGORITHM)
+
+
+def read_token(runtime: Runtime, token: str) -> Claims | None:
+    """Claims of a token signed here and not expired; None for anything else. Looks at no database."""
+    if len(token) > MAX_TOKEN_CHARACTERS or not _is_canonical(token):
+        return None
+    try:
+        claims = jwt.decode(
+            token, runtime.secret, algorithms=[ALGORITHM], options={"require": ["sub", "ver", "jti", "exp"]}
+        )
+    except (jwt.InvalidTokenError, ValueError):
+        return None
+    subject, version, session_id = claims["sub"], claims["ver"], claims["jti"]
+    if not (isinstance(subject, str) and isinstance(version, int) and isinstance(session_id, str)):
+        return None
+    # Whole seconds in the token, so this is at most a second before the row's own end.
+    expires_at = datetime.fromtimestamp(int(claims["exp"]), tz=utcnow().tzinfo)
+    return Claims(subject, version, session_id, expires_at)
+
+
+def _is_canonical(token: str) -> bool:
+    """Refuse other spellings of the same token: base64url ignores the spare bits of a last character."""
+    for part in token.split("."):
+        try:
+            decoded = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+        except (binascii.Error, ValueError):
+            return False
+        if base64.urlsafe_b64encode(decoded).rstrip(b"=").decode() != part:
+            return False
+    return True
+
+
+def find_signed_in(session: Session, claims: Claims) -> tuple[Account, AccountSession] | None:
+    """The account and session that `claims` name, if both still stand; None when the session has been ended."""
+    row = session.execute(
+        select(Account, AccountSession)
+        .join(AccountSession, col(AccountSession.account_id) == col(Account.id))
+        .where(
+            col(AccountSession.id) == claims.session_id,
+            col(Account.public_id) == claims.account_public_id,
+            col(Account.token_version) == claims.version,
+            col(Account.is_active).is_(True),
+            col(AccountSession.expires_at) > utcnow(),
+        )
+    ).first()
+    return (row[0], row[1]) if row else None
+
+
+def end_session(ctx: Ctx, token: str) -> None:
+    """End the session of `token`; a token that is no good ends nothing and is no error."""
+    claims = read_token(ctx.runtime, token)
+    if claims is not None:
+        ctx.session.execute(sa.delete(AccountSession).where(col(AccountSession.id) == claims.session_id))
+
+
+def end_all_sessions(ctx: Ctx, account: Account) -> None:
+    """End every session of `account`: for a new password, another role, a deactivation."""
+    account.token_version += 1
+    ctx.session.add(account)
+    ctx.session.execute(sa.delete(AccountSession).where(col(AccountSession.account_id) == account.id))
+
+
+def delete_expired_sessions(ctx: Ctx) -> int:
+    """Rows of sessions that ran out. Returns how many; for the scheduler."""
+    result = ctx.session.execute(sa.delete(AccountSession).where(col(AccountSession.expires_at) < utcnow()))
+    return int(getattr(result, "rowcount", 0))
