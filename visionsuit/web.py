@@ -29,23 +29,12 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 #: Files of the page itself: the same for everybody, so nobody is looked up for them.
 PUBLIC_PREFIXES = ("/ui/", "/assets/", "/static/", "/svelte/", "/gradio_api/startup-events", "/theme.css", "/health")
 
-#: What Gradio offers and no page of ours uses. Blocked for everyone rather than guarded for some.
-BLOCKED_GRADIO = (
-    "upload",
-    "upload_progress",
-    "process_recording",
-    "deep_link",
-    "monitoring",
-    "component_server",
-    "stream",
-    "vibe-",
-    "file=",
-    "file/",
-    "proxy=",
-    "reset",
-    "custom_component",
-    "dev",
+#: First part of the addresses under /gradio_api/ that the pages and `gradio_client` use. Uploads, files, proxies,
+#: component servers, recordings, run history and whatever a later version adds stay closed to everyone.
+OPEN_GRADIO = frozenset(
+    {"info", "config", "app_id", "startup-events", "heartbeat", "queue", "call", "run", "api", "cancel", "theme.css"}
 )
+CLOSED_ROOT = ("/monitoring", "/login/", "/file", "/upload", "/openapi.json", "/custom_component", "/proxy")
 
 CSP = "; ".join(
     [
@@ -174,12 +163,13 @@ def client_address(scope: Scope, headers: Headers, runtime: Runtime) -> str:
 
 
 def check_gradio_route(path: str) -> None:
-    route = path.removeprefix("/gradio_api/") if path.startswith("/gradio_api/") else None
-    # A second slash must not smuggle a blocked name past the check.
-    if route is not None and route.lstrip("/").startswith(BLOCKED_GRADIO):
-        raise NotPermitted("This route is closed. Files go through /api/uploads.")
-    if path.startswith(("/file=", "/file/", "/upload/", "/monitoring")):
-        raise NotPermitted("This route is closed. Files go through /api/uploads.")
+    """Refuse what Gradio offers beyond pages and named endpoints. Files go through /api/uploads."""
+    refused = path.startswith(CLOSED_ROOT)
+    if path.startswith("/gradio_api"):
+        first = path.removeprefix("/gradio_api").lstrip("/").partition("/")[0]
+        refused = first not in OPEN_GRADIO
+    if refused:
+        raise NotPermitted("This address is closed.", hint="Files go through /api/uploads.")
 
 
 def check_origin(method: str, headers: Headers, public_url: str | None) -> None:
