@@ -278,9 +278,9 @@ def add_error_handlers(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)
         first: dict[str, Any] = dict(error.errors()[0]) if error.errors() else {}
         where = [str(part) for part in first.get("loc", ()) if part not in ("body", "query", "path")]
-        malformed = (
-            first.get("type") in ("json_invalid", "missing") and not where or first.get("type") == "json_invalid"
-        )
+        malformed = (first.get("type") in ("json_invalid", "missing") and not where) or first.get(
+            "type"
+        ) == "json_invalid"
         field = ".".join(where) or None
         message = str(first.get("msg", "The request is not valid.")).removeprefix("Value error, ")
         body = {
@@ -294,6 +294,9 @@ def add_error_handlers(app: FastAPI) -> None:
 
     def render_http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
+        # FastAPI wraps whatever goes wrong while it reads a body; what we raised there is the better answer.
+        if isinstance(error.__cause__, AppError):
+            return error_response(error.__cause__, request_id(request))
         codes = {
             404: "not_found",
             405: "method_not_allowed",
