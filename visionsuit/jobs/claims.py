@@ -1,0 +1,289 @@
+"""The queue as workers see it: claim, report, finish, give back.
+
+A claim carries a random token. Every report is an UPDATE that matches the token, so a worker whose job was given to
+another (it hung, its machine slept) changes nothing: it gets ClaimLost, and the transaction with its results rolls
+back. That is what makes "rendered once, saved once" true without trusting clocks.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import aliased
+from sqlmodel import col, select
+
+from visionsuit.core.clock import utcnow
+from visionsuit.core.ids import new_id
+from visionsuit.jobs.events import tell_job, tell_queue
+from visionsuit.jobs.fairness import UNKNOWN_COST_S, Candidate, choose, faded
+from visionsuit.jobs.pace import load_paces
+from visionsuit.jobs.sql import upsert
+from visionsuit.jobs.tables import WAITING, Job, JobState, OwnerShare, QueueState
+from visionsuit.runtime import Ctx
+
+#: Claims of one job that end with a dead or silent worker before the job is given up.
+MAX_ATTEMPTS = 3
+
+
+class ClaimLost(Exception):
+    """The job is no longer this worker's: another has it, or it was ended. Drop everything made for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A job as it was when this worker took it."""
+
+    job_id: int
+    public_id: str
+    queue: str
+    kind: str
+    payload: dict[str, Any]
+    owner_id: int | None
+    token: str
+    attempt: int
+    affinity: str
+    pace_key: str
+    pace_size: int
+
+
+def has_waiting(ctx: Ctx, queue: str) -> bool:
+    """Whether a claim could succeed; takes no lock, so that idle workers cost nothing."""
+    found = ctx.session.exec(select(col(Job.id)).where(*_ready(queue, utcnow())).limit(1)).first()
+    state = ctx.session.get(QueueState, queue)
+    return found is not None and not (state is not None and state.is_paused)
+
+
+def claim(ctx: Ctx, worker_id: str, queue: str, *, loaded: str = "") -> Claim | None:
+    """Take the job whose turn it is, or None. `loaded` is the affinity of what this worker ran last."""
+    ctx.session.execute(upsert(ctx, QueueState).values(name=queue, is_paused=False).on_conflict_do_nothing())
+    # One claim at a time: two would weigh the same shares and serve one person twice.
+    state = ctx.session.exec(select(QueueState).where(QueueState.name == queue).with_for_update()).one()
+    if state.is_paused:
+        return None
+    now = utcnow()
+    candidates = next_of_each(ctx, queue, now)
+    while candidates:
+        chosen = choose(candidates, now, loaded=loaded)
+        job = ctx.session.exec(
+            select(Job)
+            .where(col(Job.id) == chosen.job_id, *_ready(queue, now))
+            .with_for_update(skip_locked=True)
+            .execution_options(populate_existing=True)
+        ).first()
+        if job is not None:
+            return _take(ctx, job, worker_id, now)
+        # Its row is held by somebody who cancels it just now.
+        candidates = [c for c in candidates if c.job_id != chosen.job_id]
+    return None
+
+
+def next_of_each(ctx: Ctx, queue: str, now: datetime) -> list[Candidate]:
+    """Each person's first waiting job."""
+    place = sa.func.row_number().over(partition_by=col(Job.owner_id), order_by=(col(Job.priority).desc(), col(Job.id)))
+    ranked = select(col(Job.id), place.label("place")).where(*_ready(queue, now)).subquery()
+    job, share = aliased(Job), aliased(OwnerShare)
+    rows = ctx.session.execute(
+        select(job.id, job.priority, job.affinity, job.created_at, share.used_s, share.used_at, share.served_at)  # type: ignore[call-overload]
+        .join(ranked, ranked.c.id == job.id)
+        .outerjoin(share, share.owner_id == job.owner_id)
+        .where(ranked.c.place == 1)
+    )
+    return [
+        Candidate(
+            job_id=row.id,
+            priority=row.priority,
+            share_s=faded(row.used_s, row.used_at, now) if row.used_s is not None else 0.0,
+            waits_since=max(row.created_at, row.served_at) if row.served_at else row.created_at,
+            affinity=row.affinity,
+        )
+        for row in rows
+    ]
+
+
+def report(ctx: Ctx, claim: Claim, phase: str, step: int, steps: int) -> bool:
+    """Write progress down; it is a heartbeat too. Returns whether the job is to stop.
+
+    Raises:
+        ClaimLost: the job is another's now.
+    """
+    _update(ctx, claim, phase=phase, step=step, steps=steps, heartbeat_at=utcnow())
+    return bool(ctx.session.execute(select(col(Job.cancel_requested)).where(col(Job.id) == claim.job_id)).scalar())
+
+
+def heartbeat(ctx: Ctx, tokens: Iterable[str]) -> dict[str, bool]:
+    """Say that the jobs of `tokens` are alive. Returns token -> asked to stop, of those that are still held."""
+    held = list(tokens)
+    if not held:
+        return {}
+    mine = (col(Job.claim_token).in_(held), col(Job.state) == JobState.RUNNING)
+    ctx.session.execute(sa.update(Job).where(*mine).values(heartbeat_at=utcnow()))
+    rows = ctx.session.execute(select(col(Job.claim_token), col(Job.cancel_requested)).where(*mine))
+    return {token: bool(cancel) for token, cancel in rows}
+
+
+def is_stopped(ctx: Ctx, claim: Claim) -> bool:
+    """Whether the job was cancelled or taken away."""
+    row = ctx.session.execute(
+        select(col(Job.claim_token), col(Job.cancel_requested)).where(col(Job.id) == claim.job_id)
+    ).first()
+    return row is None or row[0] != claim.token or bool(row[1])
+
+
+def complete(ctx: Ctx, claim: Claim, *, device_seconds: float) -> None:
+    """The work is done; call it in the transaction that writes the results.
+
+    Raises:
+        ClaimLost: the job is another's now; let the transaction roll back.
+    """
+    _finish(ctx, claim, JobState.COMPLETED, device_seconds)
+
+
+def fail(ctx: Ctx, claim: Claim, *, code: str, message: str, trace: str, device_seconds: float) -> None:
+    """Give up. `message` is for the person, `trace` for administrators."""
+    _finish(
+        ctx,
+        claim,
+        JobState.FAILED,
+        device_seconds,
+        error_code=code[:64],
+        error_message=message,
+        error_trace=trace,
+    )
+
+
+def release(ctx: Ctx, claim: Claim, *, after_s: float = 0.0, counts: bool = False, device_seconds: float = 0.0) -> None:
+    """Give the job back: it waits again, or is cancelled if its owner asked for that.
+
+    `counts` lets the attempt count towards MAX_ATTEMPTS; `device_seconds` were used all the same.
+
+    Raises:
+        ClaimLost: the job is another's now.
+    """
+    job = _held(ctx, claim)
+    if job.cancel_requested:
+        _finish(ctx, claim, JobState.CANCELLED, device_seconds)
+        return
+    give_back(ctx, job, counts=counts)
+    _charge(ctx, job.owner_id, device_seconds)
+    if after_s:
+        job.state = JobState.PENDING
+        job.run_after = utcnow() + timedelta(seconds=after_s)
+    ctx.session.flush()
+
+
+def give_back(ctx: Ctx, job: Job, *, counts: bool) -> None:
+    """Make a running job wait again, as if it had not begun. The row is locked by the caller."""
+    _charge(ctx, job.owner_id, -job.charged_s)
+    if job.cancel_requested:
+        job.state = JobState.CANCELLED
+        job.finished_at = utcnow()
+    else:
+        job.state = JobState.QUEUED
+        job.started_at = None
+    job.claim_token = None
+    job.claimed_by = None
+    job.claimed_at = None
+    job.heartbeat_at = None
+    job.phase = None
+    job.step = 0
+    job.charged_s = 0.0
+    if not counts:
+        job.attempts -= 1
+    ctx.session.add(job)
+    tell_queue(ctx, job.queue)
+    tell_job(ctx, job.public_id)
+
+
+def _ready(queue: str, now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
+    due = sa.or_(col(Job.run_after).is_(None), col(Job.run_after) <= now)
+    return col(Job.queue) == queue, col(Job.state).in_(WAITING), due
+
+
+def _take(ctx: Ctx, job: Job, worker_id: str, now: datetime) -> Claim:
+    assert job.id is not None
+    cost = load_paces(ctx).of(job)
+    job.state = JobState.RUNNING
+    job.claim_token = new_id()
+    job.claimed_by = worker_id
+    job.claimed_at = job.heartbeat_at = job.started_at = now
+    job.attempts += 1
+    job.charged_s = cost if cost is not None else UNKNOWN_COST_S
+    job.phase, job.step, job.steps = None, 0, job.units
+    _charge(ctx, job.owner_id, job.charged_s, served_at=now)
+    ctx.session.add(job)
+    ctx.session.flush()
+    tell_job(ctx, job.public_id)
+    return Claim(
+        job_id=job.id,
+        public_id=job.public_id,
+        queue=job.queue,
+        kind=job.kind,
+        payload=job.payload,
+        owner_id=job.owner_id,
+        token=job.claim_token,
+        attempt=job.attempts,
+        affinity=job.affinity,
+        pace_key=job.pace_key,
+        pace_size=job.pace_size,
+    )
+
+
+def _held(ctx: Ctx, claim: Claim) -> Job:
+    job = ctx.session.exec(
+        select(Job)
+        .where(col(Job.id) == claim.job_id, col(Job.claim_token) == claim.token, col(Job.state) == JobState.RUNNING)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    ).first()
+    if job is None:
+        raise ClaimLost(f"job {claim.public_id} is no longer this worker's")
+    return job
+
+
+def _update(ctx: Ctx, claim: Claim, **values: Any) -> None:
+    changed = ctx.session.execute(
+        sa.update(Job)
+        .where(col(Job.id) == claim.job_id, col(Job.claim_token) == claim.token, col(Job.state) == JobState.RUNNING)
+        .values(**values)
+        .execution_options(synchronize_session=False)
+    )
+    if changed.rowcount != 1:  # type: ignore[attr-defined]
+        raise ClaimLost(f"job {claim.public_id} is no longer this worker's")
+
+
+def _finish(ctx: Ctx, claim: Claim, state: JobState, device_seconds: float, **values: Any) -> None:
+    job = _held(ctx, claim)
+    _charge(ctx, job.owner_id, device_seconds - job.charged_s)
+    job.state = state
+    job.claim_token = None
+    job.finished_at = utcnow()
+    job.device_seconds = device_seconds
+    for name, value in values.items():
+        setattr(job, name, value)
+    ctx.session.add(job)
+    ctx.session.flush()
+    tell_job(ctx, job.public_id)
+    tell_queue(ctx, job.queue)
+
+
+def _charge(ctx: Ctx, owner_id: int | None, seconds: float, *, served_at: datetime | None = None) -> None:
+    if owner_id is None:
+        return
+    now = utcnow()
+    ctx.session.execute(
+        upsert(ctx, OwnerShare).values(owner_id=owner_id, used_s=0, used_at=now).on_conflict_do_nothing()
+    )
+    share = ctx.session.exec(
+        select(OwnerShare)
+        .where(OwnerShare.owner_id == owner_id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    ).one()
+    share.used_s = max(0.0, faded(share.used_s, share.used_at, now) + seconds)
+    share.used_at = now
+    if served_at is not None:
+        share.served_at = served_at
+    ctx.session.add(share)
+    ctx.session.flush()

@@ -1,0 +1,45 @@
+"""What the queue says on the bus: work waits, a job moved, a job is to stop. Hints; rows are the truth."""
+
+from visionsuit.bus import Bus, Message
+from visionsuit.runtime import Ctx
+
+
+def queue_topic(queue: str) -> str:
+    """Something about this queue changed: work came, or it was paused or resumed."""
+    return f"queue:{queue}"
+
+
+def job_topic(public_id: str) -> str:
+    """Progress and changes of one job."""
+    return f"job:{public_id}"
+
+
+def cancel_topic(queue: str) -> str:
+    """`{"job": public id}`: a running job is to stop."""
+    return f"cancel:{queue}"
+
+
+def tell_queue(ctx: Ctx, queue: str) -> None:
+    ctx.after_commit(lambda: ctx.bus.publish(queue_topic(queue), {}))
+
+
+def tell_job(ctx: Ctx, public_id: str) -> None:
+    """The job's row changed: listeners read it again."""
+    ctx.after_commit(lambda: publish_change(ctx.bus, public_id))
+
+
+def publish_change(bus: Bus, public_id: str) -> None:
+    bus.publish(job_topic(public_id), {"kind": "changed"})
+
+
+def publish_progress(bus: Bus, public_id: str, message: Message) -> None:
+    """A step was made; kept as the job's latest word for those who ask later."""
+    bus.publish(job_topic(public_id), {"kind": "progress", **message}, keep=True)
+
+
+def latest_progress(bus: Bus, public_id: str) -> Message | None:
+    return bus.latest(job_topic(public_id))
+
+
+def forget_progress(bus: Bus, public_id: str) -> None:
+    bus.forget(job_topic(public_id))

@@ -1,0 +1,71 @@
+"""How long work takes: learnt from what was measured, per kind of work and size."""
+
+from dataclasses import dataclass
+
+from sqlmodel import col, select
+
+from visionsuit.core.clock import utcnow
+from visionsuit.jobs.sql import upsert
+from visionsuit.jobs.tables import Job, Pace
+from visionsuit.runtime import Ctx
+
+#: Weight of a new measurement; the machine's load changes, so old ones fade.
+_NEW_WEIGHT = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Wall seconds of one finished job, without waiting and without loading weights."""
+
+    units: int
+    units_s: float
+    overhead_s: float
+
+
+class Paces:
+    """All known speeds at one moment; a handful of rows."""
+
+    def __init__(self, rows: list[Pace]) -> None:
+        self._rows: dict[str, list[Pace]] = {}
+        for row in rows:
+            self._rows.setdefault(row.key, []).append(row)
+
+    def estimate_s(self, key: str, size: int, units: int) -> float | None:
+        """Seconds that `units` will take at `size`; from the nearest measured size where this one is new."""
+        known = self._rows.get(key)
+        if not known or units <= 0:
+            return None
+        nearest = min(known, key=lambda row: abs(row.size - size))
+        scale = size / nearest.size if nearest.size else 1.0
+        return nearest.overhead_s + nearest.seconds_per_unit * units * scale
+
+    def of(self, job: Job) -> float | None:
+        return self.estimate_s(job.pace_key, job.pace_size, job.units)
+
+
+def load_paces(ctx: Ctx) -> Paces:
+    return Paces(list(ctx.session.exec(select(Pace))))
+
+
+def learn(ctx: Ctx, key: str, size: int, measured: Measured) -> None:
+    """Take one measurement in. Two workers at once may lose one of two: an average bears that."""
+    if not key or measured.units <= 0:
+        return
+    per_unit = measured.units_s / measured.units
+    row = ctx.session.exec(select(Pace).where(col(Pace.key) == key, col(Pace.size) == size)).first()
+    if row is None:
+        insert = upsert(ctx, Pace).values(
+            key=key,
+            size=size,
+            seconds_per_unit=per_unit,
+            overhead_s=measured.overhead_s,
+            samples=1,
+            updated_at=utcnow(),
+        )
+        ctx.session.execute(insert.on_conflict_do_nothing())
+        return
+    row.seconds_per_unit += _NEW_WEIGHT * (per_unit - row.seconds_per_unit)
+    row.overhead_s += _NEW_WEIGHT * (measured.overhead_s - row.overhead_s)
+    row.samples += 1
+    row.updated_at = utcnow()
+    ctx.session.add(row)

@@ -1,0 +1,122 @@
+"""The queue as those see it who put work in: defer, cancel, pause. What workers do with it is in claims.py."""
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlmodel import col, select
+
+from visionsuit.core.clock import utcnow
+from visionsuit.core.errors import TooMany
+from visionsuit.jobs.events import cancel_topic, tell_job, tell_queue
+from visionsuit.jobs.sql import upsert
+from visionsuit.jobs.tables import ACTIVE, FINISHED, RENDER_QUEUE, WAITING, Job, JobState, OwnerShare, QueueState
+from visionsuit.runtime import Ctx
+
+
+class TooManyActive(TooMany):
+    code = "too_many_active"
+
+
+def defer(
+    ctx: Ctx,
+    kind: str,
+    payload: dict[str, Any],
+    *,
+    owner_id: int | None,
+    queue: str = RENDER_QUEUE,
+    priority: int = 0,
+    pace_key: str = "",
+    pace_size: int = 0,
+    units: int = 0,
+    affinity: str = "",
+) -> Job:
+    """Put work in the queue, in the caller's transaction: it exists if and only if that commits."""
+    job = Job(
+        kind=kind,
+        payload=payload,
+        owner_id=owner_id,
+        queue=queue,
+        priority=priority,
+        pace_key=pace_key,
+        pace_size=pace_size,
+        units=units,
+        affinity=affinity,
+    )
+    ctx.session.add(job)
+    ctx.session.flush()
+    tell_queue(ctx, queue)
+    return job
+
+
+def limit_active(ctx: Ctx, owner_id: int, most: int, *, queue: str = RENDER_QUEUE) -> None:
+    """Refuse if `owner_id` already has `most` jobs waiting or running. Holds until the transaction ends: two
+    requests at once are counted one after the other.
+
+    Raises:
+        TooManyActive: the cap is reached.
+    """
+    ctx.session.execute(
+        upsert(ctx, OwnerShare).values(owner_id=owner_id, used_s=0, used_at=utcnow()).on_conflict_do_nothing()
+    )
+    ctx.session.exec(select(OwnerShare.owner_id).where(OwnerShare.owner_id == owner_id).with_for_update()).one()
+    count = ctx.session.exec(
+        select(sa.func.count(col(Job.id))).where(
+            col(Job.owner_id) == owner_id, col(Job.queue) == queue, col(Job.state).in_(ACTIVE)
+        )
+    ).one()
+    if count >= most:
+        raise TooManyActive(
+            f"You have {count} renders waiting or running; the most at once is {most}.",
+            retry_after_s=10,
+            hint="Wait until one is done, or cancel one.",
+        )
+
+
+def find_job(ctx: Ctx, job_id: int) -> Job | None:
+    return ctx.session.get(Job, job_id, populate_existing=True)
+
+
+def lock_job(ctx: Ctx, job_id: int) -> Job:
+    """The row as it is now, kept from workers until the transaction ends."""
+    return ctx.session.exec(
+        select(Job).where(col(Job.id) == job_id).with_for_update().execution_options(populate_existing=True)
+    ).one()
+
+
+def cancel(ctx: Ctx, job_id: int) -> Job:
+    """Waiting work ends at once; running work is asked to stop and does so within a step. Finished work stays."""
+    job = lock_job(ctx, job_id)
+    if job.state in WAITING:
+        job.state = JobState.CANCELLED
+        job.cancel_requested = True
+        job.finished_at = utcnow()
+        tell_queue(ctx, job.queue)
+    elif job.state == JobState.RUNNING:
+        job.cancel_requested = True
+        ctx.after_commit(lambda: ctx.bus.publish(cancel_topic(job.queue), {"job": job.public_id}))
+    ctx.session.add(job)
+    ctx.session.flush()
+    tell_job(ctx, job.public_id)
+    return job
+
+
+def remove(ctx: Ctx, job: Job) -> None:
+    """Forget a finished job."""
+    assert job.state in FINISHED
+    ctx.session.delete(job)
+    ctx.session.flush()
+
+
+def is_paused(ctx: Ctx, queue: str = RENDER_QUEUE) -> bool:
+    row = ctx.session.get(QueueState, queue, populate_existing=True)
+    return row is not None and row.is_paused
+
+
+def set_paused(ctx: Ctx, paused: bool, queue: str = RENDER_QUEUE) -> None:
+    """Paused: what runs goes on, nothing new begins, new work is still admitted."""
+    ctx.session.execute(
+        upsert(ctx, QueueState)
+        .values(name=queue, is_paused=paused)
+        .on_conflict_do_update(index_elements=["name"], set_={"is_paused": paused})
+    )
+    tell_queue(ctx, queue)

@@ -1,0 +1,107 @@
+"""A claimed job in a worker's hands: progress out, cancellation in, device time measured."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from visionsuit.core.actor import SYSTEM
+from visionsuit.jobs import claims
+from visionsuit.jobs.claims import Claim, ClaimLost
+from visionsuit.jobs.events import publish_progress
+from visionsuit.runtime import Runtime
+
+#: Progress reaches the database at most this often; every step reaches the bus.
+_WRITE_EVERY_S = 0.5
+#: A cancel from another process is seen by reading the row, at most this often.
+_READ_EVERY_S = 0.25
+
+#: Second half of a job, run beside the device: store results, write rows, complete the claim.
+Finish = Callable[[], None]
+#: First half: what needs the device. Returns the second half.
+Handler = Callable[["Work"], Finish]
+
+
+class WorkStopped(Exception):
+    """The job was cancelled, or the worker is to stop."""
+
+
+class DeviceClock:
+    """Shares the device's busy time out among the jobs that are on it: n at once are charged 1/n each."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._on_device: dict[int, float] = {}
+        self._since = time.monotonic()
+
+    @contextmanager
+    def busy(self, work: "Work") -> Iterator[None]:
+        """`work` is on the device inside the block; its `device_seconds` are known after it."""
+        key = id(work)
+        with self._lock:
+            self._settle()
+            self._on_device[key] = 0.0
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._settle()
+                work.device_seconds = self._on_device.pop(key)
+
+    def _settle(self) -> None:
+        now = time.monotonic()
+        if self._on_device:
+            each = (now - self._since) / len(self._on_device)
+            for key in self._on_device:
+                self._on_device[key] += each
+        self._since = now
+
+
+class Work:
+    """One claimed job. Made by the worker; handlers read `claim` and call `progress`, `is_stopped`, `complete`.
+
+    Attributes:
+        device_seconds: the job's part of the device's time; known once the first half is over.
+    """
+
+    def __init__(self, runtime: Runtime, claim: Claim, stopping: threading.Event) -> None:
+        self.runtime = runtime
+        self.claim = claim
+        self.device_seconds = 0.0
+        self._stopping = stopping
+        self._told_to_stop = threading.Event()
+        self._written = 0.0
+        self._phase = ""
+        self._read = time.monotonic()
+
+    def tell_stop(self) -> None:
+        """The job was cancelled, or taken away."""
+        self._told_to_stop.set()
+
+    def is_stopped(self) -> bool:
+        """Whether to stop now; asked at every step."""
+        if self._stopping.is_set() or self._told_to_stop.is_set():
+            return True
+        now = time.monotonic()
+        if now - self._read >= _READ_EVERY_S:
+            self._read = now
+            with self.runtime.open_ctx(SYSTEM, read_only=True) as ctx:
+                if claims.is_stopped(ctx, self.claim):
+                    self._told_to_stop.set()
+        return self._told_to_stop.is_set()
+
+    def progress(self, phase: str, step: int, steps: int, **extra: Any) -> None:
+        """Tell listeners; write it down when the phase is new or enough time went by."""
+        message = {"phase": phase, "step": step, "steps": steps, **extra}
+        publish_progress(self.runtime.bus, self.claim.public_id, message)
+        now = time.monotonic()
+        if phase == self._phase and now - self._written < _WRITE_EVERY_S:
+            return
+        self._phase, self._written = phase, now
+        try:
+            with self.runtime.open_ctx(SYSTEM) as ctx:
+                if claims.report(ctx, self.claim, phase, step, steps):
+                    self._told_to_stop.set()
+        except ClaimLost:
+            self._told_to_stop.set()
