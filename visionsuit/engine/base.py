@@ -102,7 +102,10 @@ class RenderRequest:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a render is. `step` of `steps` over all pictures; `preview` is uint8 [h, w, 3] of the current latent, or None."""
+    """Where a render is.
+
+    `step` of `steps` counts over all pictures; `preview` is uint8 [h, w, 3] of the current latent, or None.
+    """
 
     phase: Phase
     step: int

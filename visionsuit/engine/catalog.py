@@ -1,0 +1,214 @@
+"""What a base model's folder says about itself, for pickers and limits. No torch, no weights.
+
+A `visionsuit.json` beside `model_index.json` may set `label`, `description`, `default` (width, height, steps,
+guidance, sampler, schedule), `sizes`, `min_size`, `max_size`, `size_step`, `prompt_tokens`, `suggestions`;
+what it leaves out follows from the model's configs.
+"""
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from visionsuit.engine.base import SAMPLERS, SCHEDULES, BaseModelRef, Family, ModelUnloadable
+
+#: Families that the engine renders; others are listed, with the reason.
+RENDERABLE = frozenset({Family.SD1, Family.SD2, Family.SDXL})
+_CLASSES = {
+    "StableDiffusionPipeline": Family.SD1,
+    "StableDiffusionXLPipeline": Family.SDXL,
+    "StableDiffusion3Pipeline": Family.SD3,
+    "FluxPipeline": Family.FLUX,
+}
+_SDXL_SIZES = ((1024, 1024), (896, 1152), (1152, 896), (832, 1216), (1216, 832), (768, 1344), (1344, 768))
+
+
+@dataclass(frozen=True, slots=True)
+class RenderDefaults:
+    """Pixels, steps, guidance scale, and keys of SAMPLERS and SCHEDULES."""
+
+    width: int
+    height: int
+    steps: int
+    guidance: float
+    sampler: str
+    schedule: str
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModelInfo:
+    """A base model as a person meets it. Sizes in pixels; `prompt_tokens` is what one prompt chunk holds."""
+
+    folder: Path
+    key: str
+    label: str
+    description: str
+    family: Family
+    default: RenderDefaults
+    sizes: tuple[tuple[int, int], ...]
+    min_size: int
+    max_size: int
+    size_step: int
+    prompt_tokens: int
+    prediction_type: str
+    suggestions: tuple[str, ...] = ()
+    weights_bytes: int = 0
+
+    @property
+    def ref(self) -> BaseModelRef:
+        return BaseModelRef(key=self.key, path=self.folder, family=self.family)
+
+    def as_json(self) -> dict[str, Any]:
+        """The public part: no path, no key."""
+        shape = asdict(self)
+        for private in ("folder", "key", "prediction_type", "weights_bytes"):
+            del shape[private]
+        return shape | {"family": self.family.value, "sizes": [list(size) for size in self.sizes]}
+
+
+def list_base_models(models_dir: Path) -> list[Path]:
+    """Folders in `models_dir` that look like diffusers folders, by name."""
+    if not models_dir.is_dir():
+        return []
+    return sorted(entry.parent for entry in models_dir.glob("*/model_index.json"))
+
+
+def content_key(folder: Path) -> str:
+    """Identifies what the folder holds, for caches: hash over `model_index.json` and every file's relative name, size
+    and modification time. Touching a file gives another key, which costs a reload and never a wrong picture.
+
+    Raises:
+        ModelUnloadable: the folder is not there.
+    """
+    digest = hashlib.sha256()
+    try:
+        digest.update((folder / "model_index.json").read_bytes())
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                stat = file.stat()
+                digest.update(f"{file.relative_to(folder).as_posix()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    except OSError as error:
+        raise ModelUnloadable(f"The base model in {folder.name} cannot be read: {error.strerror or error}.") from error
+    return digest.hexdigest()[:32]
+
+
+def read_base_model(folder: Path) -> BaseModelInfo:
+    """Describe the diffusers folder.
+
+    Raises:
+        ModelUnloadable: it is no such folder, of an architecture that is not rendered here, or its files are broken.
+    """
+    return _read_base_model(folder, content_key(folder))
+
+
+@lru_cache(maxsize=64)
+def _read_base_model(folder: Path, key: str) -> BaseModelInfo:
+    index = _read_json(folder, "model_index.json")
+    if index is None:
+        raise ModelUnloadable(f"{folder.name} is no diffusers folder: it has no model_index.json.")
+    unet = _read_json(folder, "unet/config.json")
+    family = _family(index, unet or {})
+    if family not in RENDERABLE:
+        raise ModelUnloadable(
+            f"{folder.name} is a {index.get('_class_name', 'pipeline of unknown class')}; "
+            "the generator renders Stable Diffusion 1.x, 2.x and XL."
+        )
+    vae, text = _read_json(folder, "vae/config.json"), _read_json(folder, "text_encoder/config.json")
+    if unet is None or vae is None or text is None:
+        raise ModelUnloadable(f"{folder.name} lacks the configuration of its UNet, VAE or text encoder.")
+    if unet.get("in_channels") != vae.get("latent_channels", 4):
+        raise ModelUnloadable(f"{folder.name} is made for inpainting or another task, not for text to image.")
+    for part in ("unet", "vae", "text_encoder"):
+        if not any((folder / part).glob("*.safetensors")):
+            raise ModelUnloadable(f"{folder.name} has no safetensors weights in {part}/.")
+    return _assemble(folder, key, family, unet, vae, text, _read_json(folder, "visionsuit.json") or {})
+
+
+def _assemble(
+    folder: Path, key: str, family: Family, unet: dict, vae: dict, text: dict, own: dict[str, Any]
+) -> BaseModelInfo:
+    factor = 2 ** (len(vae.get("block_out_channels", (0, 0, 0, 0))) - 1)
+    sample = unet.get("sample_size")
+    side = factor * (sample if isinstance(sample, int) else 64)
+    scheduler = _read_json(folder, "scheduler/scheduler_config.json") or {}
+    tokenizer = _read_json(folder, "tokenizer/tokenizer_config.json") or {}
+    tokens = min(_positive(tokenizer.get("model_max_length"), 77), _positive(text.get("max_position_embeddings"), 77))
+    step = math.lcm(8, factor)
+    sizes = _sizes(own.get("sizes")) or (_SDXL_SIZES if side == 1024 else _default_sizes(side, step))
+    suggestions = own.get("suggestions")
+    return BaseModelInfo(
+        folder=folder,
+        key=key,
+        label=_text(own.get("label")) or folder.name,
+        description=_text(own.get("description")),
+        family=family,
+        default=_defaults(own.get("default"), side, family),
+        sizes=sizes,
+        min_size=_positive(own.get("min_size"), max(step, side // 4)),
+        max_size=_positive(own.get("max_size"), side * 2),
+        size_step=_positive(own.get("size_step"), step),
+        prompt_tokens=_positive(own.get("prompt_tokens"), tokens),
+        prediction_type=str(scheduler.get("prediction_type", "epsilon")),
+        suggestions=tuple(entry for entry in suggestions if isinstance(entry, str))
+        if isinstance(suggestions, list)
+        else (),
+        weights_bytes=sum(file.stat().st_size for file in folder.rglob("*.safetensors")),
+    )
+
+
+def _family(index: dict[str, Any], unet: dict[str, Any]) -> Family:
+    family = _CLASSES.get(str(index.get("_class_name")), Family.OTHER)
+    if family is Family.SD1 and unet.get("cross_attention_dim") == 1024:
+        return Family.SD2
+    return family
+
+
+def _defaults(own: Any, side: int, family: Family) -> RenderDefaults:
+    own = own if isinstance(own, dict) else {}
+    guidance = own.get("guidance")
+    sampler, schedule = own.get("sampler"), own.get("schedule")
+    return RenderDefaults(
+        width=_positive(own.get("width"), side),
+        height=_positive(own.get("height"), side),
+        steps=_positive(own.get("steps"), 25),
+        guidance=float(guidance) if isinstance(guidance, int | float) else (6.0 if family is Family.SDXL else 7.0),
+        sampler=sampler if sampler in SAMPLERS else "dpmpp_2m",
+        schedule=schedule if schedule in SCHEDULES else "karras",
+    )
+
+
+def _default_sizes(side: int, step: int) -> tuple[tuple[int, int], ...]:
+    long, tall = (side * 3 // 2) // step * step, (side * 5 // 4) // step * step
+    return ((side, side), (side, tall), (tall, side), (side, long), (long, side))
+
+
+def _sizes(own: Any) -> tuple[tuple[int, int], ...]:
+    if not isinstance(own, list):
+        return ()
+    return tuple(
+        (size[0], size[1])
+        for size in own
+        if isinstance(size, list) and len(size) == 2 and all(isinstance(side, int) and side > 0 for side in size)
+    )
+
+
+def _positive(value: Any, default: int) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**6 else default
+
+
+def _text(value: Any) -> str:
+    return value.strip() if isinstance(value, str) else ""
+
+
+def _read_json(folder: Path, name: str) -> dict[str, Any] | None:
+    path = folder / name
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelUnloadable(f"{name} of the base model in {folder.name} cannot be read.") from error
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,217 @@
+"""Does a LoRA fit a base model, and what is it? Answered from headers alone: no weight is read, no torch imported.
+
+shapes = read_base_shapes(Path("models_cache/demo"))       # cached per folder content
+check_lora(read_header(path), shapes)                      # LoraFit, or raises IncompatibleLora in words
+describe_lora(read_header(path)).as_facts()                # JSON for the card
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from visionsuit.engine.base import Family, IncompatibleLora, ModelUnloadable
+from visionsuit.engine.describe import MODELS_BY_WIDTH, describe_lora, guess_kind
+from visionsuit.engine.header import BadHeader, TensorInfo, read_header, tensors_of
+from visionsuit.engine.lora_names import Component, LoraModule, ModuleIndex, Part, Shape, parse_names
+
+__all__ = ["BaseShapes", "LoraFit", "check_lora", "describe_lora", "guess_kind", "read_base_shapes"]
+
+_FAMILY_LABELS = {
+    Family.SD1: "SD 1.x",
+    Family.SD2: "SD 2.x",
+    Family.SDXL: "SDXL",
+    Family.SD3: "SD 3",
+    Family.FLUX: "Flux",
+    Family.OTHER: "another architecture",
+}
+_UNSUPPORTED = {Part.LOHA: "LoHa", Part.LOKR: "LoKr", Part.OFT: "OFT", Part.FULL: "full-difference", Part.DORA: "DoRA"}
+_WEIGHT_FILES = ("diffusion_pytorch_model", "model")
+
+
+@dataclass(frozen=True)
+class BaseShapes:
+    """A base model as LoRAs see it: the weight shape of every module that could be adapted, per component."""
+
+    family: Family
+    index: ModuleIndex
+    cross_attention: int | None
+
+    @property
+    def label(self) -> str:
+        if self.cross_attention is None:
+            return _FAMILY_LABELS[self.family]
+        return f"{_width_label(self.cross_attention)} ({self.cross_attention})"
+
+
+@dataclass(frozen=True, slots=True)
+class LoraFit:
+    """How a LoRA meets a base model: module counts per component, and tensors that mean nothing to it."""
+
+    modules: dict[Component, int]
+    unknown: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Matches:
+    fitting: list[tuple[LoraModule, str]] = field(default_factory=list)
+    absent: list[LoraModule] = field(default_factory=list)
+
+
+def read_base_shapes(folder: Path) -> BaseShapes:
+    """Shapes of the base model in a diffusers folder, from its configs and safetensors headers.
+
+    Raises:
+        ModelUnloadable: there is no UNet with safetensors weights.
+    """
+    weights = _weight_files(folder)
+    stamps = tuple(
+        (str(file), file.stat().st_mtime_ns, file.stat().st_size) for files in weights.values() for file in files
+    )
+    return _read_base_shapes(folder, stamps)
+
+
+@lru_cache(maxsize=32)
+def _read_base_shapes(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> BaseShapes:
+    # `stamps` is the cache's key: a folder whose files changed is read anew.
+    shapes: dict[Component, dict[str, Shape]] = {}
+    for component, files in _weight_files(folder).items():
+        modules = shapes.setdefault(component, {})
+        for file in files:
+            try:
+                tensors = tensors_of(read_header(file))
+            except BadHeader as error:
+                raise ModelUnloadable(f"{component} of the base model cannot be read: {error}") from error
+            for name, tensor in tensors.items():
+                if name.endswith(".weight") and len(tensor.shape) in (2, 4):
+                    modules[name.removesuffix(".weight").removeprefix("text_model.")] = tensor.shape
+    width = _cross_attention(folder)
+    return BaseShapes(_family(folder, shapes, width), ModuleIndex(shapes), width)
+
+
+def _weight_files(folder: Path) -> dict[Component, list[Path]]:
+    found: dict[Component, list[Path]] = {}
+    for component in (Component.UNET, Component.TEXT_ENCODER, Component.TEXT_ENCODER_2):
+        files = sorted(file for stem in _WEIGHT_FILES for file in (folder / component).glob(f"{stem}*.safetensors"))
+        if files:
+            found[component] = files
+    if Component.UNET not in found:
+        raise ModelUnloadable(f"The base model in {folder.name} has no UNet weights in safetensors form.")
+    return found
+
+
+def _config(folder: Path, component: str) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / component / "config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _cross_attention(folder: Path) -> int | None:
+    width = _config(folder, "unet").get("cross_attention_dim")
+    if isinstance(width, list) and width:
+        width = width[0]
+    return width if isinstance(width, int) else None
+
+
+def _family(folder: Path, shapes: Mapping[Component, Mapping[str, Shape]], width: int | None) -> Family:
+    if Component.TEXT_ENCODER_2 in shapes or _config(folder, "unet").get("addition_embed_type") == "text_time":
+        return Family.SDXL
+    return Family.SD2 if width == 1024 else Family.SD1
+
+
+def check_lora(header: Mapping[str, Any], base: BaseShapes | Path) -> LoraFit:
+    """Whether a LoRA with this raw header (or names -> TensorInfo) can be applied to `base`.
+
+    Raises:
+        IncompatibleLora: with the reason as a sentence.
+        ModelUnloadable: `base` is a folder that is no base model.
+    """
+    if isinstance(base, Path):
+        base = read_base_shapes(base)
+    tensors = tensors_of(header)
+    modules, unknown = parse_names(tensors)
+    adapted = [module for module in modules if module.keys.keys() - {Part.ALPHA}]
+    if not adapted:
+        raise IncompatibleLora("The file holds no LoRA weights that are known here.", hint="Is it a LoRA at all?")
+    _refuse_unsupported(adapted)
+    matches = _match(adapted, tensors, base)
+    if len(matches.fitting) * 2 < len(adapted):
+        raise IncompatibleLora(
+            f"{_made_for(tensors, adapted)}, the base model is {base.label}: "
+            f"{len(matches.absent)} of its {len(adapted)} layers are not in the base model."
+        )
+    counts: dict[Component, int] = {}
+    for module, _ in matches.fitting:
+        counts[module.component] = counts.get(module.component, 0) + 1
+    return LoraFit(counts, tuple(unknown[:50]), tuple(module.name for module in matches.absent[:50]))
+
+
+def _refuse_unsupported(modules: list[LoraModule]) -> None:
+    for module in modules:
+        for part, label in _UNSUPPORTED.items():
+            if part in module.keys:
+                raise IncompatibleLora(
+                    f"This is a {label} file; the generator applies LoRA and LoCon files so far.",
+                )
+
+
+def _match(modules: list[LoraModule], tensors: Mapping[str, TensorInfo], base: BaseShapes) -> _Matches:
+    matches = _Matches()
+    for module in modules:
+        name = base.index.find(module)
+        if name is None:
+            matches.absent.append(module)
+            continue
+        problem = _misfit(module, tensors, base.index.shapes[module.component][name])
+        if problem:
+            raise IncompatibleLora(
+                f"{_made_for(tensors, modules)}, the base model is {base.label}: layer {name} {problem}."
+            )
+        matches.fitting.append((module, name))
+    return matches
+
+
+def _misfit(module: LoraModule, tensors: Mapping[str, TensorInfo], weight: Shape) -> str | None:
+    if Part.DOWN not in module.keys or Part.UP not in module.keys:
+        return "has only one half of its pair of matrices"
+    down, up = tensors[module.keys[Part.DOWN]].shape, tensors[module.keys[Part.UP]].shape
+    if len(down) not in (2, 4) or len(up) not in (2, 4) or 0 in down or 0 in up:
+        return f"has matrices of shape {list(down)} and {list(up)}, which make no LoRA"
+    if Part.MID in module.keys:
+        return _misfit_of_mid(down, up, tensors[module.keys[Part.MID]].shape, weight)
+    if down[0] != up[1]:
+        return f"has matrices of different rank, {down[0]} and {up[1]}"
+    if down[1] != weight[1]:
+        return f"takes {down[1]} inputs where the base model has {weight[1]}"
+    if up[0] != weight[0]:
+        return f"gives {up[0]} outputs where the base model has {weight[0]}"
+    if (down[2:] or (1, 1)) != (weight[2:] or (1, 1)):
+        return f"has a kernel of {list(down[2:])} where the base model has {list(weight[2:])}"
+    if (up[2:] or (1, 1)) != (1, 1):
+        return f"has an up kernel of {list(up[2:])}, which is not known here"
+    return None
+
+
+def _misfit_of_mid(down: Shape, up: Shape, mid: Shape, weight: Shape) -> str | None:
+    if len(mid) != 4 or mid[1] != down[0] or mid[0] != up[1] or mid[2:] != weight[2:]:
+        return f"has a middle matrix of shape {list(mid)}, which does not fit its pair"
+    if down[1] != weight[1] or up[0] != weight[0]:
+        return f"maps {down[1]} to {up[0]} where the base model maps {weight[1]} to {weight[0]}"
+    return None
+
+
+def _made_for(tensors: Mapping[str, TensorInfo], modules: list[LoraModule]) -> str:
+    described = describe_lora(tensors, modules=modules)
+    width = described.cross_attention
+    if width is None:
+        return f"The LoRA was made for {_FAMILY_LABELS[described.family]}"
+    return f"The LoRA was made for {_width_label(width)} (cross attention {width})"
+
+
+def _width_label(width: int) -> str:
+    return MODELS_BY_WIDTH.get(width, "a model of another size")

@@ -1,0 +1,124 @@
+"""LoRA files -> pairs of matrices per module of the base model, whatever trainer wrote them."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from visionsuit.engine.base import IncompatibleLora, LoraRef, LoraUnloadable
+from visionsuit.engine.compat import BaseShapes, check_lora
+from visionsuit.engine.header import BadHeader, metadata_of, read_header, tensors_of
+from visionsuit.engine.lora_names import Component, LoraModule, Part, Shape, Spelling, parse_names
+
+#: module name -> (down [r, in(, kh, kw)], up [out, r(, 1, 1)]), fp32 on the CPU, alpha / rank folded into up.
+Pairs = dict[str, tuple[torch.Tensor, torch.Tensor]]
+
+
+def read_pairs(lora: LoraRef, base: BaseShapes) -> dict[Component, Pairs]:
+    """Read and normalise a LoRA file for `base`.
+
+    Raises:
+        LoraUnloadable: the file is broken, not the one that its hash names, or made for another model.
+    """
+    label = lora.name or lora.path.name
+    _check_hash(lora, label)
+    try:
+        header = read_header(lora.path)
+        check_lora(header, base)
+        tensors = load_file(lora.path)
+    except IncompatibleLora as error:
+        raise LoraUnloadable(f"{label}: {error.message}") from error
+    except (BadHeader, SafetensorError, OSError) as error:
+        raise LoraUnloadable(f"{label} cannot be read: {error}") from error
+    config = _adapter_config(metadata_of(header))
+    pairs: dict[Component, Pairs] = {}
+    for module in parse_names(tensors_of(header))[0]:
+        name = base.index.find(module)
+        if name is None or Part.DOWN not in module.keys:
+            continue
+        weight = base.index.shapes[module.component][name]
+        pairs.setdefault(module.component, {})[name] = _pair(module, name, tensors, weight, config, label)
+    return pairs
+
+
+def _check_hash(lora: LoraRef, label: str) -> None:
+    try:
+        with lora.path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise LoraUnloadable(f"{label} cannot be read: {error.strerror or error}.") from error
+    if digest != lora.sha256.lower():
+        # The hash is the key of every cache: a file under the wrong one would reach other people's pictures.
+        raise LoraUnloadable(f"{label} is not the file that its checksum names; upload it again.")
+
+
+def _pair(
+    module: LoraModule,
+    name: str,
+    tensors: Mapping[str, torch.Tensor],
+    weight: Shape,
+    config: Mapping[str, Any],
+    label: str,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    down = tensors[module.keys[Part.DOWN]].to(torch.float32)
+    up = tensors[module.keys[Part.UP]].to(torch.float32)
+    rank = down.shape[0]
+    if Part.MID in module.keys:
+        # Tucker form: up [o, r] x mid [r, q, kh, kw] x down [q, i]; middle and down are one convolution.
+        mid = tensors[module.keys[Part.MID]].to(torch.float32)
+        down = torch.einsum("rqhw,qi->rihw", mid, down.reshape(rank, -1))
+        rank = down.shape[0]
+    alpha = tensors[module.keys[Part.ALPHA]] if Part.ALPHA in module.keys else None
+    if alpha is not None and alpha.numel() != 1:
+        raise LoraUnloadable(f"{label} has an alpha that is no single number at {name}.")
+    up = up * (float(alpha) / rank if alpha is not None else _config_scale(module, name, rank, config))
+    if not (bool(down.isfinite().all()) and bool(up.isfinite().all())):
+        raise LoraUnloadable(f"{label} holds values that are no numbers (NaN or infinity) at {name}.")
+    if len(weight) == 4:
+        return down.reshape(rank, weight[1], *weight[2:]), up.reshape(weight[0], rank, 1, 1)
+    return down.reshape(rank, weight[1]), up.reshape(weight[0], rank)
+
+
+def _config_scale(module: LoraModule, name: str, rank: int, config: Mapping[str, Any]) -> float:
+    """alpha / rank as PEFT's own metadata says; without any, alpha is the rank."""
+    if module.spelling is Spelling.KOHYA or not config:
+        return 1.0
+    prefix = f"{module.component}."
+    own = {key.removeprefix(prefix): value for key, value in config.items() if key.startswith(prefix)} or config
+    alpha = own.get("lora_alpha")
+    patterns = own.get("alpha_pattern")
+    for pattern, value in patterns.items() if isinstance(patterns, dict) else ():
+        stem = pattern.removeprefix("^").removeprefix("text_model.")
+        if name == stem or name.endswith(f".{stem}"):
+            alpha = value
+            break
+    if not isinstance(alpha, int | float) or isinstance(alpha, bool):
+        return 1.0
+    return alpha / (math.sqrt(rank) if own.get("use_rslora") is True else rank)
+
+
+def _adapter_config(metadata: Mapping[str, str]) -> dict[str, Any]:
+    try:
+        config = json.loads(metadata.get("lora_adapter_metadata", "{}"))
+    except (ValueError, RecursionError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def module_shapes(module: torch.nn.Module) -> tuple[dict[str, Shape], dict[str, str]]:
+    """Weight shapes of the Linear and Conv2d layers of a bare module, and the names' spelling in the module itself.
+
+    Names are without `text_model.`, which newer transformers dropped and files still carry.
+    """
+    shapes: dict[str, Shape] = {}
+    real: dict[str, str] = {}
+    for name, layer in module.named_modules():
+        if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d):
+            plain = name.removeprefix("text_model.")
+            shapes[plain], real[plain] = tuple(layer.weight.shape), name
+    return shapes, real

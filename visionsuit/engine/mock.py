@@ -1,0 +1,81 @@
+"""Coloured pictures at once, for tests and for trying the interface without weights. No torch."""
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visionsuit.engine.base import EngineStatus, Phase, Picture, Progress, RenderCancelled, RenderRequest
+
+
+class MockEngine:
+    """Gradients in colours that follow from prompt and seed; walks through all phases and steps.
+
+    Args:
+        step_delay_s: seconds that each step takes.
+        fail_with: raised by every render, to try out what follows.
+    """
+
+    concurrency = 1
+
+    def __init__(self, step_delay_s: float = 0.0, fail_with: Exception | None = None) -> None:
+        self.step_delay_s = step_delay_s
+        self.fail_with = fail_with
+        self.renders = 0
+        self._ready = False
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        self._ready = True
+
+    def render(
+        self, request: RenderRequest, *, on_progress: Callable[[Progress], None], is_cancelled: Callable[[], bool]
+    ) -> list[Picture]:
+        with self._lock:
+            total = request.steps * len(request.seeds)
+            on_progress(Progress(Phase.LOADING, 0, total))
+            if self.fail_with is not None:
+                raise self.fail_with
+            on_progress(Progress(Phase.ENCODING, 0, total))
+            pictures: list[Picture] = []
+            for number, seed in enumerate(request.seeds):
+                pixels = _paint(request, seed)
+                for step in range(request.steps):
+                    if is_cancelled():
+                        raise RenderCancelled("The render was cancelled.")
+                    if self.step_delay_s:
+                        time.sleep(self.step_delay_s)
+                    done = number * request.steps + step + 1
+                    on_progress(Progress(Phase.DENOISING, done, total, _preview(pixels, (step + 1) / request.steps)))
+                on_progress(Progress(Phase.DECODING, (number + 1) * request.steps, total))
+                pictures.append(Picture(pixels, seed))
+            self.renders += 1
+            return pictures
+
+    def status(self) -> EngineStatus:
+        return EngineStatus(
+            name="mock", device="none", ready=self._ready, detail="Coloured pictures, no model.",
+            extra={"renders": self.renders},
+        )  # fmt: skip
+
+    def close(self) -> None:
+        self._ready = False
+
+
+def _paint(request: RenderRequest, seed: int) -> NDArray[np.uint8]:
+    mix = [(lora.sha256, lora.weight, lora.text_encoder_weight) for lora in request.loras]
+    text = f"{request.base_model.key}\0{request.prompt}\0{request.negative_prompt}\0{seed}\0{mix}"
+    colours = np.frombuffer(hashlib.sha256(text.encode()).digest()[:9], np.uint8).reshape(3, 3).astype(np.float32)
+    across = np.linspace(0, 1, request.width, dtype=np.float32)[None, :, None]
+    down = np.linspace(0, 1, request.height, dtype=np.float32)[:, None, None]
+    blend = colours[0] * (1 - across) + colours[1] * across
+    return np.clip(blend * (1 - down) + colours[2] * down, 0, 255).astype(np.uint8)
+
+
+def _preview(pixels: NDArray[np.uint8], done: float) -> NDArray[np.uint8]:
+    stride = max(1, max(pixels.shape[:2]) // 64)
+    small = pixels[::stride, ::stride].astype(np.float32)
+    return (small * done + 128 * (1 - done)).astype(np.uint8)

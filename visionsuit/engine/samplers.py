@@ -1,0 +1,71 @@
+"""Sampler and schedule names -> diffusers schedulers, always derived from the model's own scheduler config."""
+
+import inspect
+from typing import Any
+
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    DPMSolverSinglestepScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    LCMScheduler,
+    UniPCMultistepScheduler,
+)
+
+from visionsuit.engine.base import SAMPLERS, SCHEDULES, EngineError
+
+_CLASSES: dict[str, tuple[type, dict[str, Any]]] = {
+    "dpmpp_2m": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "solver_order": 2}),
+    "dpmpp_2m_sde": (DPMSolverMultistepScheduler, {"algorithm_type": "sde-dpmsolver++", "solver_order": 2}),
+    "dpmpp_sde": (
+        DPMSolverSinglestepScheduler,
+        {"algorithm_type": "sde-dpmsolver++", "solver_order": 2, "lower_order_final": True},
+    ),
+    "euler": (EulerDiscreteScheduler, {}),
+    "euler_a": (EulerAncestralDiscreteScheduler, {}),
+    "heun": (HeunDiscreteScheduler, {}),
+    "ddim": (DDIMScheduler, {}),
+    "unipc": (UniPCMultistepScheduler, {}),
+    "lcm": (LCMScheduler, {}),
+}
+_SCHEDULES: dict[str, dict[str, Any]] = {
+    "default": {},
+    "normal": {"timestep_spacing": "linspace", "use_karras_sigmas": False, "use_exponential_sigmas": False},
+    "karras": {"use_karras_sigmas": True, "use_exponential_sigmas": False},
+    "exponential": {"use_karras_sigmas": False, "use_exponential_sigmas": True},
+    "trailing": {"timestep_spacing": "trailing", "use_karras_sigmas": False, "use_exponential_sigmas": False},
+}
+
+
+def create_scheduler(config: dict[str, Any], sampler: str, schedule: str) -> Any:
+    """A new scheduler with its own state, of the model's betas and prediction type.
+
+    What a sampler does not know (Euler a, DDIM and LCM have no Karras spacing) is left as the model says.
+
+    Raises:
+        EngineError: an unknown name.
+    """
+    if sampler not in _CLASSES or schedule not in _SCHEDULES:
+        known = ", ".join(SAMPLERS if sampler not in _CLASSES else SCHEDULES)
+        raise EngineError(f"There is no sampler {sampler!r} with schedule {schedule!r}; known: {known}.")
+    scheduler_class, own = _CLASSES[sampler]
+    # The config goes in whole: `from_config` keeps what the class knows, and knows which values were only defaults.
+    scheduler: Any = scheduler_class.from_config({**config, **_SCHEDULES[schedule], **own})  # type: ignore[attr-defined]
+    return scheduler
+
+
+def start_scheduler(scheduler: Any, steps: int, device: torch.device) -> Any:
+    """Set `steps` and return the timesteps, [n]; samplers of second order have more than one model call a step."""
+    if isinstance(scheduler, LCMScheduler):
+        # Its distilled schedule has 50 steps; more of them need a finer one.
+        scheduler.set_timesteps(steps, device=device, original_inference_steps=max(50, steps))
+    else:
+        scheduler.set_timesteps(steps, device=device)
+    return scheduler.timesteps
+
+
+def takes_generator(scheduler: Any) -> bool:
+    return "generator" in inspect.signature(scheduler.step).parameters
