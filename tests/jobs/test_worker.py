@@ -1,0 +1,178 @@
+"""A worker's threads on a real database; the work is plain functions."""
+
+import threading
+import time
+from collections.abc import Callable
+
+from tests.conftest import People
+from tests.jobs.conftest import job_of, until
+from visionsuit.core.actor import SYSTEM
+from visionsuit.core.errors import InvalidInput, Unavailable
+from visionsuit.jobs import claims, queue
+from visionsuit.jobs.tables import Job, JobState
+from visionsuit.jobs.work import Finish, Work, WorkStopped
+from visionsuit.jobs.worker import Worker
+from visionsuit.runtime import Runtime
+
+StartWorker = Callable[..., Worker]
+
+
+def put(runtime: Runtime, people: People, kind: str = "paint") -> int:
+    with runtime.open_ctx(people.user) as ctx:
+        job = queue.defer(ctx, kind, {}, owner_id=people.user.user_id)
+        assert job.id is not None
+        return job.id
+
+
+def completing(work: Work) -> Finish:
+    def finish() -> None:
+        with work.runtime.open_ctx(SYSTEM) as ctx:
+            claims.complete(ctx, work.claim, device_seconds=work.device_seconds)
+
+    return finish
+
+
+def counting_until_stopped(work: Work) -> Finish:
+    for step in range(100_000):
+        if work.is_stopped():
+            raise WorkStopped
+        work.progress("denoising", step, 100_000)
+        time.sleep(0.005)
+    return completing(work)
+
+
+def is_in(runtime: Runtime, job_id: int, state: JobState) -> Callable[[], bool]:
+    return lambda: job_of(runtime, job_id).state == state
+
+
+def test_deferred_work_runs_at_once(runtime: Runtime, people: People, start_worker: StartWorker) -> None:
+    start_worker(paint=completing)
+    warm = put(runtime, people)
+    until(is_in(runtime, warm, JobState.COMPLETED))
+    began = time.monotonic()
+    job_id = put(runtime, people)
+    until(is_in(runtime, job_id, JobState.COMPLETED))
+    assert time.monotonic() - began < 0.9  # less than a poll: the worker was woken
+
+
+def test_work_from_another_process_is_found(runtime: Runtime, people: People, start_worker: StartWorker) -> None:
+    start_worker(paint=completing)
+    with runtime.open_ctx(people.user) as ctx:
+        job = Job(kind="paint", owner_id=people.user.user_id)  # no message on this process's bus
+        ctx.session.add(job)
+    until(is_in(runtime, job.id or 0, JobState.COMPLETED))
+
+
+def test_running_work_stops_when_cancelled(runtime: Runtime, people: People, start_worker: StartWorker) -> None:
+    start_worker(paint=counting_until_stopped)
+    job_id = put(runtime, people)
+    until(lambda: job_of(runtime, job_id).step > 0)
+    began = time.monotonic()
+    with runtime.open_ctx(people.user) as ctx:
+        queue.cancel(ctx, job_id)
+    until(is_in(runtime, job_id, JobState.CANCELLED))
+    assert time.monotonic() - began < 2
+
+
+def test_a_cancel_from_another_process_is_seen(runtime: Runtime, people: People, start_worker: StartWorker) -> None:
+    start_worker(paint=counting_until_stopped)
+    job_id = put(runtime, people)
+    until(lambda: job_of(runtime, job_id).step > 0)
+    with runtime.open_ctx(SYSTEM) as ctx:
+        row = ctx.session.get(Job, job_id)
+        assert row is not None
+        row.cancel_requested = True
+        ctx.session.add(row)
+    until(is_in(runtime, job_id, JobState.CANCELLED))
+
+
+def test_what_a_person_can_mend_is_told_and_bugs_are_not(
+    runtime: Runtime, people: People, start_worker: StartWorker
+) -> None:
+    def refused(work: Work) -> Finish:
+        raise InvalidInput("The prompt is a riddle.")
+
+    def broken(work: Work) -> Finish:
+        raise ZeroDivisionError("secret detail")
+
+    start_worker(refused=refused, broken=broken)
+    first, second = put(runtime, people, "refused"), put(runtime, people, "broken")
+    until(is_in(runtime, second, JobState.FAILED))
+    told = job_of(runtime, first)
+    assert (told.state, told.error_code, told.error_message) == ("failed", "invalid_input", "The prompt is a riddle.")
+    bug = job_of(runtime, second)
+    assert bug.error_code == "internal"
+    assert "secret" not in (bug.error_message or "")
+    assert "secret detail" in (bug.error_trace or "")
+
+
+def test_a_failure_while_saving_fails_the_job_and_the_worker_goes_on(
+    runtime: Runtime, people: People, start_worker: StartWorker
+) -> None:
+    def saves_badly(work: Work) -> Finish:
+        def finish() -> None:
+            raise ValueError("no")
+
+        return finish
+
+    start_worker(bad=saves_badly, paint=completing)
+    bad = [put(runtime, people, "bad") for _ in range(6)]  # more than may be unsaved at once
+    good = put(runtime, people)
+    until(is_in(runtime, good, JobState.COMPLETED))
+    assert {job_of(runtime, job_id).state for job_id in bad} == {JobState.FAILED}
+
+
+def test_a_storage_that_is_out_for_a_moment_costs_a_retry(
+    runtime: Runtime, people: People, start_worker: StartWorker
+) -> None:
+    def out(work: Work) -> Finish:
+        raise Unavailable("The storage is away.")
+
+    start_worker(paint=out)
+    job_id = put(runtime, people)
+    until(is_in(runtime, job_id, JobState.PENDING))
+    job = job_of(runtime, job_id)
+    assert job.run_after is not None
+    assert job.attempts == 1
+
+
+def test_a_stopping_worker_gives_its_work_back(runtime: Runtime, people: People) -> None:
+    worker = Worker(runtime, {"paint": counting_until_stopped}, warm_up_after_s=0)
+    worker.start()
+    job_id = put(runtime, people)
+    until(lambda: job_of(runtime, job_id).step > 0)
+    worker.stop()
+    job = job_of(runtime, job_id)
+    assert (job.state, job.attempts, job.claim_token) == (JobState.QUEUED, 0, None)
+
+
+def test_saving_leaves_the_device_to_the_next(runtime: Runtime, people: People, start_worker: StartWorker) -> None:
+    second_on_device = threading.Event()
+    seen: list[int] = []
+
+    def render(work: Work) -> Finish:
+        seen.append(work.claim.job_id)
+        if len(seen) == 2:
+            second_on_device.set()
+
+        def finish() -> None:
+            assert second_on_device.wait(10)  # the first is saved only once the second renders
+            completing(work)()
+
+        return finish
+
+    start_worker(paint=render)
+    first, second = put(runtime, people), put(runtime, people)
+    until(is_in(runtime, first, JobState.COMPLETED))
+    until(is_in(runtime, second, JobState.COMPLETED))
+
+
+def test_device_time_is_charged(runtime: Runtime, people: People, start_worker: StartWorker) -> None:
+    def busy(work: Work) -> Finish:
+        time.sleep(0.2)
+        return completing(work)
+
+    start_worker(paint=busy)
+    job_id = put(runtime, people)
+    until(is_in(runtime, job_id, JobState.COMPLETED))
+    assert 0.19 <= job_of(runtime, job_id).device_seconds < 2
