@@ -10,20 +10,20 @@ from numpy.typing import NDArray
 
 from visionsuit.engine.base import Family
 
-#: Least squares fits of the published VAEs: rows are latent channels, the last row is the offset; RGB in 0..1.
+#: Least squares fits of the published VAEs: rows are latent channels, the last row is the offset; RGB in -1..1.
 _SD1 = (
-    (0.1756, 0.1149, 0.1614),
-    (0.1625, 0.2487, 0.1175),
-    (-0.1415, 0.0881, 0.1361),
-    (-0.1060, -0.1308, -0.3589),
-    (0.5, 0.5, 0.5),
+    (0.3512, 0.2297, 0.3227),
+    (0.3250, 0.4974, 0.2350),
+    (-0.2829, 0.1762, 0.2721),
+    (-0.2120, -0.2616, -0.7177),
+    (0.0, 0.0, 0.0),
 )
 _SDXL = (
-    (0.1826, 0.2116, 0.2171),
-    (-0.1267, -0.0021, 0.0534),
-    (0.0538, 0.0556, -0.0181),
-    (-0.1583, -0.1246, -0.1094),
-    (0.5542, 0.4913, 0.4995),
+    (0.3651, 0.4232, 0.4341),
+    (-0.2533, -0.0042, 0.1068),
+    (0.1076, 0.1111, -0.0362),
+    (-0.3165, -0.2492, -0.2188),
+    (0.1084, -0.0175, -0.0011),
 )
 
 
@@ -31,7 +31,7 @@ class LatentPreview:
     """Paints denoised latents of one model.
 
     Args:
-        matrix: [channels + 1, 3] float32 on the CPU, RGB in 0..1.
+        matrix: [channels + 1, 3] float32 on the CPU, offset last, RGB in -1..1 as the VAE gives it.
     """
 
     def __init__(self, matrix: torch.Tensor) -> None:
@@ -40,11 +40,11 @@ class LatentPreview:
     def paint(self, latent: torch.Tensor) -> NDArray[np.uint8]:
         """[C, h, w] float latent -> uint8 [h, w, 3]."""
         pixels = latent.float().cpu().movedim(0, -1) @ self._matrix[:-1] + self._matrix[-1]
-        return (pixels.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+        return (pixels.clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8).numpy()
 
 
 def load_preview(folder: Path, family: Family, vae_config: Any) -> LatentPreview | None:
-    """The map in `latent_rgb.json` beside the model ([channels + 1][3], offset last), else the published one where the
+    """The map in `latent_rgb.json` beside the model ([channels + 1][3], offset last, RGB in -1..1), else the published one where the
     model's latents are scaled as the family's, else None."""
     channels = vae_config.latent_channels
     rows = _read_rows(folder / "latent_rgb.json", channels)
