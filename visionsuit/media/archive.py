@@ -15,6 +15,17 @@ _MAX_DIRECTORY_BYTES = 1024 * 1024
 _CHUNK_BYTES = 1024 * 1024
 _END_OF_DIRECTORY = b"PK\x05\x06"
 _ENCRYPTED = 0x1
+#: What zipfile raises on archives that lie about themselves.
+_DAMAGED = (
+    zipfile.BadZipFile,
+    EOFError,
+    LookupError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+)
 
 
 def is_zip(first: bytes) -> bool:
@@ -33,7 +44,7 @@ def find_weights_member(path: Path, max_bytes: int, name: str = "") -> zipfile.Z
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, struct.error, EOFError) as error:
+    except _DAMAGED as error:
         raise BadArchive(f"{label} is not a zip that can be read: it is damaged or cut off.") from error
     for member in members:
         _check_name(member, label)
@@ -68,7 +79,7 @@ def read_member(path: Path, member: zipfile.ZipInfo, name: str = "") -> Iterator
                 if size > member.file_size:
                     raise BadArchive(f"{label} unpacks to more than it says.")
                 yield chunk
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, struct.error) as error:
+    except (*_DAMAGED, zlib.error) as error:
         raise BadArchive(f"{label} is damaged: its content does not match its checksum.") from error
     if size != member.file_size:
         raise BadArchive(f"{label} unpacks to less than it says: it is cut off.")

@@ -36,9 +36,14 @@ _WEBP_KEPT = {b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ICCP"}
 _WEBP_HAS_EXIF, _WEBP_HAS_XMP = 0x08, 0x04
 
 
-def clean_png(data: bytes, label: str) -> bytes:
-    """Raises BadPicture if the chunks do not add up."""
-    kept: list[tuple[int, int]] = [(0, len(png.SIGNATURE))]
+def clean_png(data: bytes, exif: bytes, label: str) -> bytes:
+    """`exif` (as `public_exif` makes it) takes the place of what the file carried.
+
+    Raises:
+        BadPicture: the chunks do not add up.
+    """
+    view = memoryview(data)
+    parts: list[bytes | memoryview] = [png.SIGNATURE]
     texts = 0
     try:
         for chunk in png.walk_chunks(data):
@@ -49,14 +54,16 @@ def clean_png(data: bytes, label: str) -> bytes:
                 texts += 1
             elif chunk.kind not in _PNG_KEPT:
                 continue
-            kept.append((chunk.start, chunk.end))
+            parts.append(view[chunk.start : chunk.end])
+            if exif and chunk.kind == b"IHDR":
+                parts.append(png.build_chunk(b"eXIf", exif))
     except png.PngDamaged as error:
         raise BadPicture(f"{label} is a damaged PNG: {error}.") from error
-    return _join(data, kept)
+    return b"".join(parts)
 
 
 def clean_jpeg(data: bytes, exif: bytes, label: str) -> bytes:
-    """`exif` (as `public_exif` makes it) takes the place of what the file carried. Raises BadPicture if cut off."""
+    """Like `clean_png`, for a JPEG."""
     parts: list[bytes | memoryview] = [b"\xff\xd8"]
     view, position = memoryview(data), 2
     exif_segment = b"\xff\xe1" + struct.pack(">H", len(exif) + 8) + b"Exif\0\0" + exif if exif else b""
@@ -100,7 +107,7 @@ def _keeps_jpeg_segment(kind: int, payload: bytes) -> bool:
 
 
 def clean_webp(data: bytes, exif: bytes, label: str) -> bytes:
-    """Like `clean_jpeg`, for a still WebP."""
+    """Like `clean_png`, for a still WebP."""
     size = struct.unpack_from("<I", data, 4)[0]
     end = 8 + size
     if end > len(data) or size < 12:
@@ -135,11 +142,3 @@ def public_exif(orientation: int, recipe_comment: bytes | None) -> bytes:
     if not len(exif) and not exif.get_ifd(EXIF_IFD):
         return b""
     return exif.tobytes().removeprefix(b"Exif\0\0")
-
-
-def _join(data: bytes, spans: list[tuple[int, int]]) -> bytes:
-    """The spans of `data` in one piece; `data` itself if they are all of it."""
-    if sum(end - start for start, end in spans) == len(data):
-        return data
-    view = memoryview(data)
-    return b"".join(view[start:end] for start, end in spans)

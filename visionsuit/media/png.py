@@ -54,12 +54,12 @@ def build_chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def build_text(key: str, text: str) -> bytes:
-    """tEXt where Latin-1 can hold it (every reader knows that one), else iTXt."""
+    """tEXt for ASCII (every reader knows that one), else iTXt: readers differ on what other bytes in tEXt mean."""
     name = key.encode("latin-1")
     try:
-        return build_chunk(b"tEXt", name + b"\0" + text.replace("\0", "").encode("latin-1"))
+        return build_chunk(b"tEXt", name + b"\0" + text.replace("\0", "").encode("ascii"))
     except UnicodeEncodeError:
-        return build_chunk(b"iTXt", name + b"\0\0\0\0\0" + text.encode("utf-8", "replace"))
+        return build_chunk(b"iTXt", name + b"\0\0\0\0\0" + text.replace("\0", "").encode("utf-8", "replace"))
 
 
 def walk_chunks(data: bytes) -> Iterator[Chunk]:

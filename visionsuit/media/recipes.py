@@ -151,8 +151,11 @@ def _read_comfy(texts: Mapping[str, str]) -> Recipe | None:
     seeds = [inputs.get(key) for _, inputs in plain for key in ("seed", "noise_seed")]
     recipe = _from_info(info, "ComfyUI", loras, texts["prompt"])
     first_size = sizes[0] if sizes else {}
+    # sd-parsers takes the first node with a `model` input for the loader, which a LoRA node is not.
+    models = [inputs.get(key) for _, inputs in plain for key in ("ckpt_name", "unet_name")]
     return recipe.model_copy(
         update={
+            "base_model": next((name for name in models if isinstance(name, str)), None),
             "width": recipe.width or first_size.get("width"),
             "height": recipe.height or first_size.get("height"),
             "seed": recipe.seed if recipe.seed is not None else next((s for s in seeds if type(s) is int), None),
