@@ -19,7 +19,7 @@ check: $(VENV)/.check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.test
+bench: $(VENV)/.bench
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 format: $(VENV)/.check
@@ -42,6 +42,10 @@ $(VENV)/.run: pyproject.toml constraints.txt $(VENV)/.torch
 $(VENV)/.test: pyproject.toml constraints.txt $(VENV)/.torch
 	$(PIP) install -q -c constraints.txt -e '.[test]'
 	@touch $@ $(VENV)/.run
+
+$(VENV)/.bench: pyproject.toml constraints.txt $(VENV)/.torch
+	$(PIP) install -q -c constraints.txt -e '.[test,bench]'
+	@touch $@ $(VENV)/.test $(VENV)/.run
 
 $(VENV)/.check: pyproject.toml constraints.txt $(VENV)/.torch
 	$(PIP) install -q -c constraints.txt -e '.[test,check]'

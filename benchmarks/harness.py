@@ -63,22 +63,29 @@ def compare(
     rounds: int = 7,
     unit: str = "s",
     correct: Callable[[], bool] = lambda: True,
+    faster_is_more: bool = False,
+    warm_up: int = 1,
 ) -> Figure:
-    """Ratio of the two sides' best times; met when at most `target`."""
-    times = interleave(ours, reference, rounds=rounds)
+    """Ratio of the two sides' best times: ours / reference, met when at most `target`.
+
+    With `faster_is_more` it is the ratio of speeds, reference / ours, met when at least `target`.
+    """
+    times = interleave(ours, reference, rounds=rounds, warm_up=warm_up)
     mine, theirs = min(times[0]), min(times[1])
     void = ""
     if not correct():
         void = "wrong result"
     elif max(noise(times[0]), noise(times[1])) > NOISE:
         void = f"noisy ({noise(times[0]):.0%}, {noise(times[1]):.0%})"
-    ratio = mine / theirs
+    ratio = theirs / mine if faster_is_more else mine / theirs
+    met = ratio >= target if faster_is_more else ratio <= target
     detail = {
         "median_ours_s": statistics.median(times[0]),
         "median_reference_s": statistics.median(times[1]),
         "rounds": rounds,
     }
-    return Figure(id, what, mine, theirs, unit, ratio, f"<= {target}", ratio <= target, void, detail)
+    sign = ">=" if faster_is_more else "<="
+    return Figure(id, what, mine, theirs, unit, ratio, f"{sign} {target}", met, void, detail)
 
 
 def machine() -> dict[str, object]:
