@@ -55,9 +55,13 @@ def test_a_job_is_taken_once_and_completed(runtime: Runtime, people: People) -> 
 
 
 def test_what_rolls_back_was_never_queued(runtime: Runtime, people: People) -> None:
-    with pytest.raises(RuntimeError), runtime.open_ctx(people.user) as ctx:
-        queue.defer(ctx, "paint", {}, owner_id=people.user.user_id)
-        raise RuntimeError("no")
+    def defer_and_fail() -> None:
+        with runtime.open_ctx(people.user) as ctx:
+            queue.defer(ctx, "paint", {}, owner_id=people.user.user_id)
+            raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        defer_and_fail()
     assert take(runtime) is None
 
 
@@ -105,8 +109,7 @@ def test_the_cap_holds_against_requests_at_once(runtime: Runtime, people: People
                 queue.limit_active(ctx, owner.user_id or 0, 5)
                 queue.defer(ctx, "paint", {}, owner_id=owner.user_id)
             outcomes.append("in")
-        except queue.TooManyActive as error:
-            assert "5" in error.message
+        except queue.TooManyActive:
             outcomes.append("refused")
 
     running = [threading.Thread(target=submit) for _ in range(threads)]

@@ -1,0 +1,118 @@
+"""/api/base-models and /api/generations."""
+
+from typing import Annotated
+
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Header, Query, Response
+from fastapi.responses import StreamingResponse
+
+from visionsuit.core.paging import DEFAULT_LIMIT, MAX_LIMIT
+from visionsuit.engine.base import SAMPLERS, SCHEDULES
+from visionsuit.generation import service
+from visionsuit.generation.base_models import list_offered
+from visionsuit.generation.queries import count_renders
+from visionsuit.generation.schemas import (
+    BaseModelListOut,
+    BaseModelOut,
+    ChoiceOut,
+    CountsOut,
+    GenerationIn,
+    GenerationListOut,
+    GenerationOut,
+)
+from visionsuit.generation.stream import read_progress, stream_progress
+from visionsuit.generation.view import generation_out, generations_out
+from visionsuit.site.stats import register_counter
+from visionsuit.web import ActorDep, CtxDep, ReadCtxDep, RuntimeDep
+
+router = APIRouter(tags=["generator"])
+register_counter("generations", count_renders)
+
+
+@router.get("/api/base-models", summary="What one can render with")
+def list_base_models(ctx: ReadCtxDep) -> BaseModelListOut:
+    """Base models with their defaults and limits, and the names of samplers and schedules."""
+    return BaseModelListOut(
+        items=[
+            BaseModelOut(id=row.public_id, **row.model_dump(include=set(BaseModelOut.model_fields) - {"id"}))
+            for row in list_offered(ctx)
+        ],
+        samplers=[ChoiceOut(id=key, label=label) for key, label in SAMPLERS.items()],
+        schedules=[ChoiceOut(id=key, label=label) for key, label in SCHEDULES.items()],
+    )
+
+
+@router.post("/api/generations", status_code=202, summary="Render pictures")
+def create_generation(runtime: RuntimeDep, actor: ActorDep, body: GenerationIn, response: Response) -> GenerationOut:
+    """Queues the request and answers at once; follow it at `Location` or by its events.
+
+    422 names the field at fault, also for a LoRA that does not fit the base model (`lora_incompatible`);
+    429 `too_many_active` when 5 of yours wait or run.
+    """
+    order = body.as_order()
+    service.check_ahead(runtime, actor, order)
+    with runtime.open_ctx(actor) as ctx:
+        answer = generation_out(ctx, service.submit(ctx, order))
+    response.headers["Location"] = f"/api/generations/{answer.id}"
+    return answer
+
+
+@router.get("/api/generations", summary="One's own renders, newest first")
+def list_generations(
+    ctx: ReadCtxDep,
+    status: Annotated[str | None, Query(max_length=32, description="A status, or `active`.")] = None,
+    cursor: Annotated[str | None, Query(max_length=200)] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
+) -> GenerationListOut:
+    page = service.list_generations(ctx, status=status, cursor=cursor, limit=limit)
+    return GenerationListOut(items=generations_out(ctx, page.items), next_cursor=page.next_cursor)
+
+
+@router.get("/api/generations/counts", summary="How many of one's own renders are in each state")
+def count_generations(ctx: ReadCtxDep) -> CountsOut:
+    return CountsOut(**service.count_by_status(ctx))
+
+
+@router.get("/api/generations/{generation_id}", summary="One render")
+def get_generation(ctx: ReadCtxDep, generation_id: str) -> GenerationOut:
+    return generation_out(ctx, service.get_generation(ctx, generation_id))
+
+
+@router.get(
+    "/api/generations/{generation_id}/events",
+    summary="Progress as server-sent events",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/event-stream": {"example": 'event: progress\ndata: {"status":"running"}\n\n'}}}},
+)
+async def stream_generation(
+    runtime: RuntimeDep,
+    actor: ActorDep,
+    generation_id: str,
+    last_event_id: Annotated[str, Header()] = "",
+) -> StreamingResponse:
+    """`progress` at every step and change (the render without its request), `done` at the end, then the stream ends.
+    Every event is complete, so coming back with Last-Event-ID misses nothing."""
+    job_id, _ = await run_sync(read_progress, runtime, actor, generation_id)
+    last = int(last_event_id) if last_event_id.isdecimal() and len(last_event_id) < 12 else 0
+    return StreamingResponse(
+        stream_progress(runtime, actor, generation_id, job_id, last),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+@router.post("/api/generations/{generation_id}/cancel", summary="Stop a render")
+def cancel_generation(ctx: CtxDep, generation_id: str) -> GenerationOut:
+    """Waiting: ends at once. Running: stops within a step. Finished: stays as it is."""
+    return generation_out(ctx, service.cancel(ctx, generation_id))
+
+
+@router.post("/api/generations/{generation_id}/view", status_code=204, summary="Mark a render as looked at")
+def view_generation(ctx: CtxDep, generation_id: str) -> None:
+    service.mark_viewed(ctx, service.get_generation(ctx, generation_id))
+
+
+@router.delete("/api/generations/{generation_id}", status_code=204, summary="Delete a render and its pictures")
+def delete_generation(ctx: CtxDep, generation_id: str) -> None:
+    """Cancels it first if need be. Pictures saved to galleries stay."""
+    service.delete(ctx, generation_id)

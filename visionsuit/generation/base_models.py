@@ -1,0 +1,115 @@
+"""The list of base models: filled from the models folder, read by pickers, limited by role."""
+
+import structlog
+from sqlmodel import col, select
+
+from visionsuit.core.actor import SYSTEM, Actor
+from visionsuit.core.clock import utcnow
+from visionsuit.core.errors import InvalidInput, Unavailable
+from visionsuit.engine.base import BaseModelRef, Family, ModelUnloadable
+from visionsuit.engine.catalog import BaseModelInfo, list_base_models, read_base_model
+from visionsuit.generation.tables import BaseModel
+from visionsuit.runtime import Ctx, Runtime
+
+log = structlog.get_logger()
+
+#: Goes first in the list, and is the default of a fresh site.
+_DEMO_FOLDER = "demo"
+_GONE = "Its folder is no longer in the models folder."
+
+
+class UnknownBaseModel(InvalidInput):
+    code = "unknown_base_model"
+
+
+class NoBaseModel(Unavailable):
+    code = "no_base_model"
+
+
+def sync_base_models(runtime: Runtime) -> None:
+    """Make the list say what lies in the models folder. What an administrator chose (enabled, default, roles, order)
+    stays; a folder that went away, or cannot be read, is kept with the reason and not offered."""
+    found: dict[str, BaseModelInfo] = {}
+    broken: dict[str, str] = {}
+    for folder in list_base_models(runtime.settings.models_dir):
+        try:
+            found[folder.name] = read_base_model(folder)
+        except ModelUnloadable as error:
+            broken[folder.name] = error.message
+            log.warning("base_model_unusable", folder=folder.name, reason=error.message)
+    with runtime.open_ctx(SYSTEM) as ctx:
+        known = {row.folder: row for row in ctx.session.exec(select(BaseModel).with_for_update())}
+        position = max((row.position for row in known.values()), default=0)
+        for name in sorted(found, key=lambda name: (name != _DEMO_FOLDER, name)):
+            row = known.get(name)
+            if row is None:
+                position += 1
+                row = BaseModel(folder=name, key="", label=name, family="", position=position)
+            _describe(row, found[name])
+            known[name] = row
+        for name, row in known.items():
+            if name not in found:
+                row.trouble = broken.get(name, _GONE)
+            ctx.session.add(row)
+        usable = sorted((row for row in known.values() if row.trouble is None), key=lambda row: row.position)
+        if usable and not any(row.is_default for row in usable):
+            for row in known.values():
+                row.is_default = row is usable[0]
+
+
+def _describe(row: BaseModel, info: BaseModelInfo) -> None:
+    public = info.as_json()
+    row.key = info.key
+    row.label = info.label[:180]
+    row.family = info.family.value
+    row.description = info.description
+    row.default = public["default"]
+    row.sizes = public["sizes"]
+    row.min_size, row.max_size, row.size_step = info.min_size, info.max_size, info.size_step
+    row.prompt_tokens = info.prompt_tokens
+    row.suggestions = list(info.suggestions)
+    row.trouble = None
+    row.updated_at = utcnow()
+
+
+def list_offered(ctx: Ctx) -> list[BaseModel]:
+    """What the actor may choose from, in the administrator's order. Guests see what members see."""
+    rows = ctx.session.exec(
+        select(BaseModel)
+        .where(col(BaseModel.is_enabled).is_(True), col(BaseModel.trouble).is_(None))
+        .order_by(col(BaseModel.position), col(BaseModel.id))
+    )
+    return [row for row in rows if _may_choose(ctx.actor, row)]
+
+
+def get_offered(ctx: Ctx, public_id: str | None) -> BaseModel:
+    """The base model of a request; the default one without an id.
+
+    Raises:
+        UnknownBaseModel: there is none of this id, or it is not offered to the actor.
+        NoBaseModel: nothing is offered at all.
+    """
+    offered = list_offered(ctx)
+    if not offered:
+        raise NoBaseModel(
+            "No base model is installed, so nothing can be rendered.",
+            hint="Put a diffusers folder into the models folder and restart.",
+        )
+    if public_id is None:
+        return next((row for row in offered if row.is_default), offered[0])
+    for row in offered:
+        if row.public_id == public_id:
+            return row
+    raise UnknownBaseModel(
+        "There is no such base model, or it is not open to you.",
+        field="base_model_id",
+        hint="GET /api/base-models lists them.",
+    )
+
+
+def ref_of(runtime: Runtime, row: BaseModel) -> BaseModelRef:
+    return BaseModelRef(key=row.key, path=runtime.settings.models_dir / row.folder, family=Family(row.family))
+
+
+def _may_choose(actor: Actor, row: BaseModel) -> bool:
+    return not row.allowed_roles or actor.is_admin or actor.role.value in row.allowed_roles

@@ -1,0 +1,142 @@
+"""Every SELECT on render requests. A request is its owner's and the administrators'; nobody else learns of it."""
+
+from collections.abc import Iterable
+
+import sqlalchemy as sa
+from sqlalchemy import ColumnElement
+from sqlmodel import Session, col, select
+
+from visionsuit.core.errors import InvalidInput, NotFound
+from visionsuit.core.ids import is_id
+from visionsuit.core.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor
+from visionsuit.generation.tables import Generation, GenerationImage
+from visionsuit.jobs.tables import Job, JobState
+from visionsuit.runtime import Ctx
+
+
+class GenerationNotFound(NotFound):
+    code = "generation_not_found"
+
+
+def visible(ctx: Ctx) -> ColumnElement[bool]:
+    """Condition on Generation: what the actor may know of."""
+    if ctx.actor.is_admin:
+        return sa.true()
+    if ctx.actor.user_id is None:
+        return sa.false()
+    return col(Generation.owner_id) == ctx.actor.user_id
+
+
+def get_generation(ctx: Ctx, public_id: str) -> Generation:
+    """
+    Raises:
+        GenerationNotFound: there is none, or it is somebody else's.
+    """
+    found = None
+    if is_id(public_id):
+        found = ctx.session.exec(select(Generation).where(col(Generation.public_id) == public_id, visible(ctx))).first()
+    if found is None:
+        raise GenerationNotFound("There is no such render, or it is not yours.")
+    return found
+
+
+def list_generations(
+    ctx: Ctx, *, status: str | None = None, cursor: str | None = None, limit: int = DEFAULT_LIMIT
+) -> Page[tuple[Generation, Job]]:
+    """The actor's own, newest first, also for administrators: a history is one's own.
+
+    `status` is a job's state, or `active` for everything that is not finished.
+
+    Raises:
+        InvalidInput: no such status.
+    """
+    query = (
+        select(Generation, Job)
+        .join(Job, col(Job.id) == col(Generation.job_id))
+        .where(col(Generation.owner_id) == ctx.actor.user_id)
+        .order_by(col(Generation.id).desc())
+        .limit(limit + 1)
+    )
+    if status == "active":
+        query = query.where(col(Job.state).in_([JobState.PENDING, JobState.QUEUED, JobState.RUNNING]))
+    elif status is not None:
+        if status not in list(JobState):
+            known = ", ".join(["active", *JobState])
+            raise InvalidInput(f"There is no such status; there are: {known}.", field="status")
+        query = query.where(col(Job.state) == status)
+    if cursor:
+        query = query.where(col(Generation.id) < decode_cursor(cursor, int)[0])
+    rows = list(ctx.session.exec(query))
+    more, rows = len(rows) > limit, rows[:limit]
+    return Page([(row[0], row[1]) for row in rows], encode_cursor(rows[-1][0].id) if more else None)
+
+
+def images_of(ctx: Ctx, generations: Iterable[Generation]) -> dict[int, list[GenerationImage]]:
+    """Pictures of several requests in one query, by the request's primary key, in order."""
+    ids = [generation.id for generation in generations]
+    found: dict[int, list[GenerationImage]] = {id_: [] for id_ in ids if id_ is not None}
+    if ids:
+        rows = ctx.session.exec(
+            select(GenerationImage)
+            .where(col(GenerationImage.generation_id).in_(ids))
+            .order_by(col(GenerationImage.generation_id), col(GenerationImage.index))
+        )
+        for row in rows:
+            found[row.generation_id].append(row)
+    return found
+
+
+def job_of(ctx: Ctx, generation: Generation) -> Job:
+    """The job behind a request, as it is now."""
+    return ctx.session.exec(
+        select(Job).where(col(Job.id) == generation.job_id).execution_options(populate_existing=True)
+    ).one()
+
+
+def count_by_status(ctx: Ctx) -> dict[str, int]:
+    """How many of the actor's own requests are in each state, every state named. `unseen`: done, not looked at."""
+    rows = ctx.session.execute(
+        sa.select(col(Job.state), sa.func.count(), sa.func.count(col(Generation.viewed_at)))
+        .join(Generation, col(Generation.job_id) == col(Job.id))
+        .where(col(Generation.owner_id) == ctx.actor.user_id)
+        .group_by(col(Job.state))
+    ).all()
+    counts = {state.value: 0 for state in JobState}
+    unseen = 0
+    for state, count, viewed in rows:
+        counts[state] = count
+        if state == JobState.COMPLETED:
+            unseen = count - viewed
+    return {"all": sum(counts.values()), **counts, "unseen": unseen}
+
+
+def sees_generation(ctx: Ctx, public_id: str) -> bool:
+    """Whether the actor may fetch the files of this request."""
+    query = select(Generation.id).where(col(Generation.public_id) == public_id, visible(ctx))
+    return ctx.session.exec(query).first() is not None
+
+
+def sees_output(ctx: Ctx, object_id: str) -> bool:
+    """Whether the actor may fetch this file of bucket `outputs`."""
+    image = GenerationImage
+    query = (
+        select(image.id)
+        .join(Generation, col(Generation.id) == col(image.generation_id))
+        .where(
+            sa.or_(
+                col(image.object_id) == object_id,
+                col(image.thumb_small_id) == object_id,
+                col(image.thumb_large_id) == object_id,
+            ),
+            visible(ctx),
+        )
+    )
+    return ctx.session.exec(query).first() is not None
+
+
+def count_renders(session: Session) -> int:
+    """Finished renders, for the public numbers."""
+    query = select(sa.func.count(col(Job.id))).where(
+        col(Job.state) == JobState.COMPLETED, col(Job.kind) == "generation"
+    )
+    return session.exec(query).one()

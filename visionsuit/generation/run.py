@@ -1,0 +1,150 @@
+"""What the worker does with a render request: check again, render, store, write down.
+
+First half (`render`, on the device thread): `prepare` finds out whether the request is still good, then the engine
+runs with no transaction open. Second half (`_store`, beside the device): files first, then rows and the job's
+completion in one transaction that fails if the claim was lost; then the files go too.
+"""
+
+import base64
+import io
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from sqlmodel import col, select
+
+from visionsuit.core.actor import SYSTEM
+from visionsuit.engine.base import Phase, Picture, Progress
+from visionsuit.generation.prepare import RequestGone, Task, prepare
+from visionsuit.generation.recipe import recipe_of
+from visionsuit.generation.service import KIND
+from visionsuit.generation.tables import Generation, GenerationImage
+from visionsuit.jobs import claims
+from visionsuit.jobs.pace import Measured, learn
+from visionsuit.jobs.work import Finish, Work, WorkStopped
+from visionsuit.media.png import encode_png
+from visionsuit.media.previews import MIME as WEBP
+from visionsuit.media.previews import Previews, preview_array
+from visionsuit.media.recipes import own_texts
+from visionsuit.objects.service import StoredFile, Subject, adopt, write
+from visionsuit.runtime import Ctx, Runtime
+from visionsuit.storage.base import Bucket
+
+
+class Stopwatch:
+    """Splits a render's time into loading, steps and the rest, for the estimates."""
+
+    def __init__(self) -> None:
+        self._began = self._last_step = time.monotonic()
+        self._steps = 0
+
+    def note(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if progress.phase in (Phase.LOADING, Phase.ENCODING) and not self._steps:
+            # Up to the first step it is mostly loading, which later renders of this model do not pay.
+            self._began = self._last_step = now
+        elif progress.phase is Phase.DENOISING:
+            self._last_step, self._steps = now, progress.step
+
+    def measured(self) -> Measured:
+        now = time.monotonic()
+        return Measured(units=self._steps, units_s=self._last_step - self._began, overhead_s=now - self._last_step)
+
+
+def render(work: Work) -> Finish:
+    """First half. Job payload: `{"generation_id"}`.
+
+    Raises:
+        AppError, EngineError: with a sentence for the owner.
+        WorkStopped, RenderCancelled: the job was cancelled or taken away, or its request deleted.
+    """
+    runtime = work.runtime
+    work.progress(Phase.LOADING, 0, 0)
+    try:
+        task = prepare(runtime, work.claim.payload["generation_id"])
+    except RequestGone as error:
+        raise WorkStopped from error
+    stopwatch = Stopwatch()
+
+    def on_progress(progress: Progress) -> None:
+        stopwatch.note(progress)
+        preview = {} if progress.preview is None else {"preview": encode_preview(progress.preview)}
+        work.progress(progress.phase, progress.step, progress.steps, **preview)
+
+    if work.is_stopped():
+        raise WorkStopped
+    pictures = runtime.engine.render(task.for_engine, on_progress=on_progress, is_cancelled=work.is_stopped)
+    return lambda: _store(work, task, pictures, stopwatch)
+
+
+def encode_preview(pixels: NDArray[np.uint8]) -> str:
+    """uint8 [h, w, 3] -> data URI of a few kilobytes."""
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "WEBP", quality=60, method=0)
+    return f"data:{WEBP};base64,{base64.b64encode(out.getvalue()).decode()}"
+
+
+def _store(work: Work, task: Task, pictures: list[Picture], stopwatch: Stopwatch) -> None:
+    runtime, claim = work.runtime, work.claim
+    total = task.request["steps"] * task.request["count"]
+    work.progress(Phase.SAVING, total, total)
+    stored: list[StoredFile] = []
+    try:
+        rows = [_store_picture(runtime, task, number, picture, stored) for number, picture in enumerate(pictures)]
+        with runtime.open_ctx(SYSTEM) as ctx:
+            claims.complete(ctx, claim, device_seconds=work.device_seconds)
+            _write_rows(ctx, task, rows, stored)
+            learn(ctx, claim.pace_key, claim.pace_size, stopwatch.measured())
+    except BaseException:
+        # The claim was lost, the request deleted, the disk full: what was written belongs to nobody.
+        for file in stored:
+            runtime.storage.delete(file.bucket, file.object_id)
+        raise
+
+
+def _store_picture(
+    runtime: Runtime, task: Task, number: int, picture: Picture, stored: list[StoredFile]
+) -> GenerationImage:
+    """Write the picture's files, adding each to `stored`, and make its row (not in any session)."""
+
+    def put(data: bytes, mime: str, file_name: str) -> StoredFile:
+        file = write(runtime, Bucket.OUTPUTS, data, mime=mime, file_name=file_name)
+        stored.append(file)
+        return file
+
+    name = f"visionsuit-{task.generation_id}-{number + 1}"
+    previews: Previews = preview_array(picture.pixels)
+    png = put(encode_png(picture.pixels, own_texts(recipe_of(task.request, picture.seed))), "image/png", f"{name}.png")
+    large = put(previews.large, WEBP, f"{name}-large.webp")
+    small = large if previews.small is previews.large else put(previews.small, WEBP, f"{name}-small.webp")
+    height, width = picture.pixels.shape[:2]
+    return GenerationImage(
+        generation_id=0,
+        index=number,
+        seed=picture.seed,
+        object_id=png.object_id,
+        thumb_small_id=small.object_id,
+        thumb_large_id=large.object_id,
+        placeholder=previews.placeholder,
+        dhash=previews.dhash,
+        width=width,
+        height=height,
+        size_bytes=png.size_bytes,
+        sha256=png.sha256,
+    )
+
+
+def _write_rows(ctx: Ctx, task: Task, rows: list[GenerationImage], stored: list[StoredFile]) -> None:
+    generation = ctx.session.exec(
+        select(Generation).where(col(Generation.public_id) == task.generation_id).with_for_update()
+    ).first()
+    if generation is None or generation.id is None:
+        raise WorkStopped
+    subject = Subject(KIND, task.generation_id)
+    for file in stored:
+        adopt(ctx, file, subject, owner_id=task.owner_id)
+    for row in rows:
+        row.generation_id = generation.id
+        ctx.session.add(row)
+    ctx.session.flush()

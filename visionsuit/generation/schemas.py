@@ -1,0 +1,227 @@
+"""What the generator's routes take and answer."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from visionsuit.accounts.refs import OwnerRef
+from visionsuit.generation.order import LoraOrder, Order
+
+
+class LoraIn(BaseModel):
+    model_id: str = Field(description="Public id of a model card that you see.", examples=["q1Zk3vQ0h8m1TgYw"])
+    version_id: str | None = Field(None, description="A version of the card; the primary one if left out.")
+    weight: float = Field(1.0, description="-2 to 2.", examples=[0.8])
+    text_encoder_weight: float | None = Field(None, description="-2 to 2; the same as `weight` if left out.")
+
+
+class GenerationIn(BaseModel):
+    """What is left out is what the base model says; the seed is then random, and recorded."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"prompt": "a red cat on a sofa", "steps": 20, "seed": 7, "width": 256, "height": 256}]
+        }
+    )
+
+    prompt: str = Field(examples=["a red cat on a sofa"])
+    negative_prompt: str = ""
+    base_model_id: str | None = Field(None, description="From GET /api/base-models; the default one if left out.")
+    width: int | None = Field(None, description="Pixels, within the base model's limits.")
+    height: int | None = None
+    steps: int | None = Field(None, description="1 to 200.")
+    guidance: float | None = Field(None, description="0 to 40.")
+    seed: int | None = Field(None, description="0 to 4294967295. Further pictures take the seeds that follow.")
+    count: int = Field(1, description="Pictures, 1 to 8.")
+    sampler: str | None = Field(None, description="From GET /api/base-models.")
+    schedule: str | None = None
+    loras: list[LoraIn] = Field(default_factory=list, max_length=100, description="Up to 12.")
+
+    def as_order(self) -> Order:
+        fields = self.model_dump(exclude={"loras"})
+        return Order(**fields, loras=tuple(LoraOrder(**lora.model_dump()) for lora in self.loras))
+
+
+class ErrorOut(BaseModel):
+    code: str
+    message: str
+
+
+class ThumbOut(BaseModel):
+    """Two WebP sizes (long side 320 and 1024 pixels at most) and a blurred placeholder. Sizes in pixels."""
+
+    small: str
+    large: str
+    placeholder: str | None
+    width: int
+    height: int
+
+
+class PictureOut(BaseModel):
+    id: str
+    url: str = Field(description="PNG with the recipe inside.")
+    thumb: ThumbOut
+    seed: int
+    width: int
+    height: int
+    saved: bool = Field(description="Whether it was saved as an image page.")
+
+
+class RequestLoraOut(BaseModel):
+    model_id: str
+    version_id: str
+    title: str
+    trigger: str
+    weight: float
+    text_encoder_weight: float | None
+
+
+class RequestOut(BaseModel):
+    """The request, complete: sending it again gives the same pictures."""
+
+    prompt: str
+    negative_prompt: str
+    base_model_id: str
+    base_model_label: str
+    width: int
+    height: int
+    steps: int
+    guidance: float
+    seed: int
+    count: int
+    sampler: str
+    schedule: str
+    loras: list[RequestLoraOut]
+
+
+class ProgressOut(BaseModel):
+    """A render without its request: what the event stream repeats."""
+
+    id: str
+    status: str = Field(description="pending, queued, running, completed, failed or cancelled", examples=["running"])
+    phase: str | None = Field(description="loading, encoding, denoising, decoding or saving", examples=["denoising"])
+    progress: float = Field(description="0 to 1", examples=[0.35])
+    step: int
+    steps: int
+    preview: str | None = Field(description="Data URI of the picture so far, small.")
+    images: list[PictureOut]
+    error: ErrorOut | None
+    place: int | None = Field(description="Place among those that wait, from 1.")
+    eta_s: float | None = Field(description="Seconds until it is done, as far as anybody knows.")
+    wait_reason: str | None = Field(examples=["Next: starts when the running render is done."])
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    duration_s: float | None
+
+
+class GenerationOut(ProgressOut):
+    request: RequestOut
+
+
+class GenerationListOut(BaseModel):
+    items: list[GenerationOut]
+    next_cursor: str | None
+
+
+class CountsOut(BaseModel):
+    """How many of one's own renders are in each state."""
+
+    all: int
+    pending: int
+    queued: int
+    running: int
+    completed: int
+    failed: int
+    cancelled: int
+    unseen: int = Field(description="Completed, and not looked at yet.")
+
+
+class DefaultOut(BaseModel):
+    width: int
+    height: int
+    steps: int
+    guidance: float
+    sampler: str
+    schedule: str
+
+
+class BaseModelOut(BaseModel):
+    id: str
+    label: str
+    family: str
+    description: str
+    default: DefaultOut
+    sizes: list[list[int]] = Field(description="Suggested [width, height] pairs.")
+    min_size: int
+    max_size: int
+    size_step: int
+    prompt_tokens: int = Field(description="Tokens that one chunk of the prompt holds.")
+    suggestions: list[str]
+    is_default: bool
+
+
+class ChoiceOut(BaseModel):
+    id: str
+    label: str
+
+
+class BaseModelListOut(BaseModel):
+    items: list[BaseModelOut]
+    samplers: list[ChoiceOut]
+    schedules: list[ChoiceOut]
+
+
+class QueueItemOut(BaseModel):
+    """A job as administrators see it; never the prompt."""
+
+    id: str
+    generation_id: str | None
+    owner: OwnerRef | None
+    status: str
+    phase: str | None
+    step: int
+    steps: int
+    place: int | None
+    eta_s: float | None
+    wait_reason: str | None
+    attempts: int
+    created_at: datetime
+    started_at: datetime | None
+
+
+class WorkerOut(BaseModel):
+    id: str
+    host: str
+    pid: int
+    slots: int
+    heartbeat_at: datetime
+    engine: dict[str, Any]
+
+
+class QueueOut(BaseModel):
+    paused: bool
+    waiting: list[QueueItemOut]
+    running: list[QueueItemOut]
+    engine: dict[str, Any] = Field(description="The engine of the process that answers.")
+    workers: list[WorkerOut]
+
+
+class FailureOut(BaseModel):
+    """A failed render with everything that is known, for administrators."""
+
+    id: str
+    generation_id: str | None
+    owner: OwnerRef | None
+    error: ErrorOut
+    trace: str
+    attempts: int
+    device_seconds: float
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class FailureListOut(BaseModel):
+    items: list[FailureOut]
+    next_cursor: str | None

@@ -1,0 +1,124 @@
+"""Render requests: submit, cancel, delete. The worker's part is in run.py, keeping results in save.py."""
+
+from visionsuit.core.actor import Actor
+from visionsuit.core.clock import utcnow
+from visionsuit.core.permissions import Permission, require
+from visionsuit.generation.base_models import get_offered
+from visionsuit.generation.mix import resolve_mix
+from visionsuit.generation.order import Order, check_mix, complete
+from visionsuit.generation.queries import (
+    count_by_status,
+    count_renders,
+    get_generation,
+    job_of,
+    list_generations,
+    sees_generation,
+    sees_output,
+)
+from visionsuit.generation.tables import Generation
+from visionsuit.jobs import queue
+from visionsuit.jobs.tables import FINISHED
+from visionsuit.objects.service import Subject, delete_of
+from visionsuit.runtime import Ctx, Runtime
+from visionsuit.site.live import require_may_generate
+
+__all__ = [
+    "KIND",
+    "cancel",
+    "check_ahead",
+    "count_by_status",
+    "count_renders",
+    "delete",
+    "get_generation",
+    "job_of",
+    "list_generations",
+    "mark_viewed",
+    "sees_generation",
+    "sees_output",
+    "submit",
+]
+
+#: Kind of the jobs that render, and of the files that come of it.
+KIND = "generation"
+
+
+def submit(ctx: Ctx, order: Order) -> Generation:
+    """Check a request, complete it, and queue it: one transaction, so it is queued if and only if this commits.
+
+    Raises:
+        NotSignedIn, NotPermitted, GeneratorClosed: the actor may not render (now).
+        BadOrder, UnknownBaseModel, LoraNotFound, NotALora, IncompatibleLora: with the field at fault.
+        NoBaseModel: there is nothing to render with.
+        TooManyActive: the actor's cap is reached.
+    """
+    require_may_generate(ctx)
+    owner_id = ctx.actor.user_id
+    assert owner_id is not None
+    limits = ctx.settings.limits
+    base = get_offered(ctx, order.base_model_id)
+    request = complete(order, base, limits)
+    check_mix(order.loras, limits)
+    request["loras"] = resolve_mix(ctx, order.loras, base)
+    queue.limit_active(ctx, owner_id, limits.active_generations)
+    generation = Generation(owner_id=owner_id, job_id=0, base_model_id=base.id, request=request)
+    job = queue.defer(
+        ctx,
+        KIND,
+        {"generation_id": generation.public_id},
+        owner_id=owner_id,
+        pace_key=base.key,
+        pace_size=request["width"] * request["height"],
+        units=request["steps"] * request["count"],
+        affinity=base.key,
+    )
+    assert job.id is not None
+    generation.job_id = job.id
+    ctx.session.add(generation)
+    ctx.session.flush()
+    return generation
+
+
+def check_ahead(runtime: Runtime, actor: Actor, order: Order) -> None:
+    """Look into the LoRA files without a write transaction: a storage far away must not hold up other writers.
+    `submit` finds the answers remembered."""
+    if not order.loras:
+        return
+    with runtime.open_ctx(actor, read_only=True) as ctx:
+        require_may_generate(ctx)
+        check_mix(order.loras, ctx.settings.limits)
+        resolve_mix(ctx, order.loras, get_offered(ctx, order.base_model_id))
+
+
+def cancel(ctx: Ctx, public_id: str) -> Generation:
+    """Waiting: at once. Running: within a step. Finished: nothing changes.
+
+    Raises:
+        GenerationNotFound, NotPermitted
+    """
+    generation = get_generation(ctx, public_id)
+    require(ctx.actor, Permission.GENERATIONS_EDIT, generation)
+    queue.cancel(ctx, generation.job_id)
+    return generation
+
+
+def delete(ctx: Ctx, public_id: str) -> None:
+    """Remove a request with its files; what still waits or runs is cancelled. Pictures saved to galleries stay.
+
+    Raises:
+        GenerationNotFound, NotPermitted
+    """
+    generation = get_generation(ctx, public_id)
+    require(ctx.actor, Permission.GENERATIONS_EDIT, generation)
+    job = queue.cancel(ctx, generation.job_id)
+    delete_of(ctx, Subject(KIND, generation.public_id))
+    ctx.session.delete(generation)
+    ctx.session.flush()
+    if job.state in FINISHED:
+        queue.remove(ctx, job)
+
+
+def mark_viewed(ctx: Ctx, generation: Generation) -> None:
+    """The owner has looked at it."""
+    if generation.viewed_at is None and generation.owner_id == ctx.actor.user_id:
+        generation.viewed_at = utcnow()
+        ctx.session.add(generation)

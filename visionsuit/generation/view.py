@@ -1,0 +1,105 @@
+"""Rows -> what the routes answer."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from visionsuit.generation.queries import images_of, job_of
+from visionsuit.generation.schemas import ErrorOut, GenerationOut, PictureOut, ProgressOut, RequestOut, ThumbOut
+from visionsuit.generation.tables import Generation, GenerationImage
+from visionsuit.jobs.events import latest_progress
+from visionsuit.jobs.forecast import Forecast, forecast_job
+from visionsuit.jobs.tables import Job, JobState
+from visionsuit.media.previews import LARGE_PIXELS, fit
+from visionsuit.objects.service import url_of
+from visionsuit.runtime import Ctx
+from visionsuit.storage.base import Bucket
+
+
+def generation_out(ctx: Ctx, generation: Generation) -> GenerationOut:
+    return generations_out(ctx, [(generation, job_of(ctx, generation))])[0]
+
+
+def generations_out(ctx: Ctx, rows: Sequence[tuple[Generation, Job]]) -> list[GenerationOut]:
+    """Several at once: their pictures come in one query."""
+    images = images_of(ctx, [generation for generation, _ in rows])
+    return [
+        GenerationOut(
+            **_progress_fields(ctx, generation, job, images.get(generation.id or 0, [])),
+            request=RequestOut.model_validate(generation.request),
+        )
+        for generation, job in rows
+    ]
+
+
+def progress_out(ctx: Ctx, generation: Generation) -> ProgressOut:
+    """Without the request, for the event stream."""
+    images = images_of(ctx, [generation])
+    return ProgressOut(**_progress_fields(ctx, generation, job_of(ctx, generation), images.get(generation.id or 0, [])))
+
+
+def _progress_fields(ctx: Ctx, generation: Generation, job: Job, images: list[GenerationImage]) -> dict[str, Any]:
+    forecast = forecast_job(ctx, job)
+    phase, step, steps, preview = job.phase, job.step, job.steps or job.units, None
+    if job.state == JobState.RUNNING:
+        # The bus is ahead of the row, which is written twice a second.
+        latest = latest_progress(ctx.bus, job.public_id) or {}
+        phase, step, steps = latest.get("phase", phase), latest.get("step", step), latest.get("steps") or steps
+        preview = latest.get("preview")
+    return {
+        "id": generation.public_id,
+        "status": job.state,
+        "phase": phase if job.state == JobState.RUNNING else None,
+        "progress": _fraction(job.state, step, steps),
+        "step": steps if job.state == JobState.COMPLETED else step,
+        "steps": steps,
+        "preview": preview,
+        "images": [picture_out(image) for image in images],
+        "error": _error(job),
+        **_forecast_fields(forecast),
+        "created_at": generation.created_at,
+        "started_at": job.started_at,
+        "finished_at": job.finished_at,
+        "duration_s": _duration_s(job),
+    }
+
+
+def picture_out(image: GenerationImage) -> PictureOut:
+    width, height = fit(image.width, image.height, LARGE_PIXELS)
+    return PictureOut(
+        id=image.public_id,
+        url=url_of(Bucket.OUTPUTS, image.object_id) or "",
+        thumb=ThumbOut(
+            small=url_of(Bucket.OUTPUTS, image.thumb_small_id) or "",
+            large=url_of(Bucket.OUTPUTS, image.thumb_large_id) or "",
+            placeholder=image.placeholder,
+            width=width,
+            height=height,
+        ),
+        seed=image.seed,
+        width=image.width,
+        height=image.height,
+        saved=image.saved_image_id is not None,
+    )
+
+
+def _fraction(state: str, step: int, steps: int) -> float:
+    if state == JobState.COMPLETED:
+        return 1.0
+    return round(min(1.0, step / steps), 4) if steps else 0.0
+
+
+def _error(job: Job) -> ErrorOut | None:
+    if job.state != JobState.FAILED:
+        return None
+    return ErrorOut(code=job.error_code or "internal", message=job.error_message or "Something went wrong.")
+
+
+def _forecast_fields(forecast: Forecast) -> dict[str, Any]:
+    eta_s = None if forecast.eta_s is None else round(forecast.eta_s, 1)
+    return {"place": forecast.place, "eta_s": eta_s, "wait_reason": forecast.wait_reason}
+
+
+def _duration_s(job: Job) -> float | None:
+    if job.started_at is None or job.finished_at is None:
+        return None
+    return round((job.finished_at - job.started_at).total_seconds(), 3)

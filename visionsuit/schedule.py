@@ -1,0 +1,67 @@
+"""What runs without being asked: the render worker, and one table of what happens when."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from visionsuit.core.actor import SYSTEM
+from visionsuit.generation.run import render
+from visionsuit.generation.service import KIND
+from visionsuit.jobs import presence
+from visionsuit.jobs.work import Handler
+from visionsuit.jobs.worker import Worker
+from visionsuit.runtime import Runtime
+
+log = structlog.get_logger()
+
+#: Job kind -> what the worker runs.
+HANDLERS: dict[str, Handler] = {KIND: render}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """`action` runs every `every_s` seconds, in one thread, never twice at once. It may run in several processes:
+    what it does must be harmless a second time."""
+
+    name: str
+    every_s: float
+    action: Callable[[Runtime], None]
+
+
+def take_back_jobs(runtime: Runtime) -> None:
+    with runtime.open_ctx(SYSTEM) as ctx:
+        presence.take_back_from_dead(ctx)
+        presence.take_back_stalled(ctx)
+
+
+SCHEDULE: tuple[Entry, ...] = (Entry("take_back_jobs", 15, take_back_jobs),)
+
+
+class Background:
+    """Worker and scheduler of this process, from `start` to `stop`."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.worker = Worker(runtime, HANDLERS)
+        self._scheduler = BackgroundScheduler(timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1})
+
+    def start(self) -> None:
+        for entry in SCHEDULE:
+            self._scheduler.add_job(_run, "interval", seconds=entry.every_s, args=(self._runtime, entry), id=entry.name)
+        self._scheduler.start()
+        self.worker.start()
+
+    def stop(self) -> None:
+        self._scheduler.shutdown(wait=False)
+        self.worker.stop()
+        self._runtime.engine.close()
+
+
+def _run(runtime: Runtime, entry: Entry) -> None:
+    # An edge: what fails now is tried again at the next turn.
+    try:
+        entry.action(runtime)
+    except Exception:
+        log.exception("scheduled_action_failed", action=entry.name)
