@@ -7,11 +7,15 @@ from fastapi import APIRouter, FastAPI
 from fastapi_offline import FastAPIOffline
 
 from visionsuit import __version__
+from visionsuit.accounts import api as accounts_api
+from visionsuit.accounts import users_api
 from visionsuit.accounts.identity import resolve_actor
+from visionsuit.audit import api as audit_api
 from visionsuit.runtime import Runtime
+from visionsuit.site import api as site_api
 from visionsuit.web import Edge, add_error_handlers
 
-ROUTERS: list[APIRouter] = []
+ROUTERS: list[APIRouter] = [accounts_api.router, users_api.router, site_api.router, audit_api.router]
 
 DESCRIPTION = """Galleries, a LoRA library, and a generator that mixes LoRAs.
 

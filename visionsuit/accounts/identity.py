@@ -1,7 +1,8 @@
 """Who sends this request: bearer token or session cookie -> Actor. Called once a request, by the web edge."""
 
 import hashlib
-from datetime import datetime
+from collections.abc import Callable
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 import structlog
@@ -10,10 +11,11 @@ from sqlmodel import Session, col, select
 
 from visionsuit.accounts.sessions import SEEN_EVERY, find_signed_in, read_token
 from visionsuit.accounts.tables import Account, AccountSession, ApiToken
+from visionsuit.audit.service import record
 from visionsuit.core.actor import ALL_SCOPES, GUEST, SYSTEM, Actor, Role, Scope
 from visionsuit.core.clock import utcnow
 from visionsuit.core.errors import NotSignedIn
-from visionsuit.runtime import Runtime
+from visionsuit.runtime import Ctx, Runtime
 
 log = structlog.get_logger()
 
@@ -86,13 +88,19 @@ def _token_actor(runtime: Runtime, token: str) -> Actor | None:
         if found is None:
             return None
         account, row = found
-    if row.last_used_at is None or now - row.last_used_at >= SEEN_EVERY:
+    unused_for = now - row.last_used_at if row.last_used_at else timedelta.max
+    if unused_for >= SEEN_EVERY:
         last_used = col(ApiToken.last_used_at)
+        # Administrators' tokens leave a trace, once for each hour in which one is used.
+        watched = actor_of(account).is_admin and unused_for >= timedelta(hours=1)
         _write_down(
             runtime,
             sa.update(ApiToken)
             .where(col(ApiToken.id) == row.id, sa.or_(last_used.is_(None), last_used <= now - SEEN_EVERY))
             .values(last_used_at=now),
+            (lambda ctx: record(ctx, "token.used", row.public_id, {"name": row.name}, actor=actor_of(account)))
+            if watched
+            else None,
         )
     # A scope that this version does not know grants nothing.
     return actor_of(account, frozenset(scope for scope in Scope if scope in row.scopes))
@@ -111,10 +119,15 @@ def _find_api_token(session: Session, token: str, now: datetime) -> tuple[Accoun
     return (found[0], found[1]) if found else None
 
 
-def _write_down(runtime: Runtime, statement: sa.Update) -> None:
-    """A note on the side: the request goes on when the database is too busy to take it."""
+def _write_down(runtime: Runtime, statement: sa.Update, then: Callable[[Ctx], None] | None = None) -> None:
+    """A note on the side: the request goes on when the database is too busy to take it.
+
+    `then` runs in the same transaction if the statement changed a row, so of requests at once only one's does.
+    """
     try:
         with runtime.open_ctx(SYSTEM) as ctx:
-            ctx.session.execute(statement)
+            changed = ctx.session.execute(statement)
+            if then is not None and getattr(changed, "rowcount", False):
+                then(ctx)
     except OperationalError:
         log.warning("last_use_not_written", exc_info=True)

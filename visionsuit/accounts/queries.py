@@ -11,6 +11,7 @@ from visionsuit.accounts.tables import Account, AccountSession, ApiToken
 from visionsuit.core.actor import Role
 from visionsuit.core.errors import NotFound
 from visionsuit.core.paging import Page, decode_cursor, encode_cursor
+from visionsuit.core.text import clean_line
 from visionsuit.runtime import Ctx
 
 #: Most bound values in one statement that every database takes.
@@ -75,13 +76,15 @@ def list_accounts(
 ) -> Page[Account]:
     """Newest first; `text` is looked for in names and e-mail addresses, without regard to case."""
     query = select(Account).order_by(col(Account.id).desc()).limit(limit + 1)
-    words = text.replace("\0", "").strip().lower()
+    words = clean_line(text)
     if words:
         pattern = "%" + re.sub(r"([\\%_])", r"\\\1", words) + "%"
         query = query.where(
             sa.or_(
-                sa.func.lower(col(Account.name)).like(pattern, escape="\\"),
-                col(Account.email).like(pattern, escape="\\"),
+                # The first for accents and other scripts, which SQLite's lower() leaves alone.
+                col(Account.name).like(pattern, escape="\\"),
+                sa.func.lower(col(Account.name)).like(pattern.lower(), escape="\\"),
+                col(Account.email).like(pattern.lower(), escape="\\"),
             )
         )
     if role is not None:
@@ -110,3 +113,14 @@ def list_tokens(ctx: Ctx) -> list[ApiToken]:
 def count_members(session: Session) -> int:
     """Active accounts, for the public numbers."""
     return session.execute(select(sa.func.count(col(Account.id))).where(col(Account.is_active).is_(True))).scalar_one()
+
+
+def find_named_ids(ctx: Ctx, name: str, most: int = 50) -> list[int]:
+    """Primary keys of accounts of this name, whatever its case, or with this public id; `me` is the asker."""
+    if name == "me":
+        return [ctx.actor.user_id] if ctx.actor.user_id is not None else []
+    wanted = clean_line(name).lower()
+    query = select(Account.id).where(
+        sa.or_(sa.func.lower(col(Account.name)) == wanted, col(Account.public_id) == clean_line(name))
+    )
+    return [id_ for id_ in ctx.session.exec(query.limit(most)) if id_ is not None]

@@ -12,7 +12,9 @@ from sqlmodel import Session, col, select
 from visionsuit.accounts.tables import Account, AccountSession
 from visionsuit.core.actor import SYSTEM
 from visionsuit.core.clock import utcnow
+from visionsuit.core.errors import NotFound
 from visionsuit.core.ids import new_id
+from visionsuit.core.permissions import Permission, require
 from visionsuit.runtime import Ctx, Runtime
 
 ALGORITHM = "HS256"
@@ -20,6 +22,10 @@ ALGORITHM = "HS256"
 SEEN_EVERY = timedelta(minutes=1)
 #: What is longer than any token made here is not worth decoding.
 MAX_TOKEN_CHARACTERS = 2000
+
+
+class SessionNotFound(NotFound):
+    code = "session_not_found"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,3 +154,24 @@ def delete_expired_sessions(ctx: Ctx) -> int:
     """Rows of sessions that ran out. Returns how many; for the scheduler."""
     result = ctx.session.execute(sa.delete(AccountSession).where(col(AccountSession.expires_at) < utcnow()))
     return int(getattr(result, "rowcount", 0))
+
+
+def end_own_session(ctx: Ctx, session_id: str) -> None:
+    """End one of the asker's sessions.
+
+    Raises:
+        SessionNotFound: also for somebody else's.
+    """
+    require(ctx.actor, Permission.TOKENS_MANAGE)
+    rows = ctx.session.exec(select(AccountSession).where(col(AccountSession.account_id) == ctx.actor.user_id))
+    row = next((row for row in rows if row.id == session_id), None)
+    if row is None:
+        raise SessionNotFound("You have no such session.")
+    ctx.session.delete(row)
+
+
+def end_other_sessions(ctx: Ctx, keep_id: str | None) -> None:
+    """End the asker's sessions but `keep_id`."""
+    require(ctx.actor, Permission.TOKENS_MANAGE)
+    delete = sa.delete(AccountSession).where(col(AccountSession.account_id) == ctx.actor.user_id)
+    ctx.session.execute(delete.where(col(AccountSession.id) != (keep_id or "")))
