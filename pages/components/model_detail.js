@@ -1,0 +1,140 @@
+// Page of a model card: cover, trigger, versions, facts from the file's header, training tags.
+import { define, formatBytes, formatNumber, html, icon, loginUrl } from "./core.js";
+import { AssetDetail } from "./detail.js";
+import { placeholderStyle } from "./dom.js";
+import { markdown } from "./markdown.js";
+import { badges } from "./tile.js";
+
+const TAG_ROWS = 24;
+
+class ModelDetail extends AssetDetail {
+  path = "/api/models";
+  noun = "model card";
+  listName = "Models";
+  listKind = "models";
+  #version = null;
+  #tagSearch = "";
+  #allTags = false;
+
+  start() {
+    super.start();
+    this.on("click", "[data-version]", (event, button) => {
+      this.#version = button.dataset.version;
+      this.#allTags = false;
+      this.draw();
+    });
+    this.on("input", "[data-tag-search]", (event, field) => {
+      this.#tagSearch = field.value;
+      this.draw();
+    });
+    this.on("click", "[data-all-tags]", () => {
+      this.#allTags = true;
+      this.draw();
+    });
+  }
+
+  template(item) {
+    const versions = item.versions ?? [];
+    const version = versions.find((one) => one.id === this.#version) ?? versions.find((one) => one.primary) ?? versions[0];
+    const facts = version?.facts ?? {};
+    return html`<article class="vs-detail">
+      ${this.audit(item)}
+      <div class="vs-detail-main">
+        <figure class="vs-detail-picture" style="${placeholderStyle(item.cover)}">${
+          item.cover ? html`<img src="${item.cover.large}" alt="Cover of ${item.title}" />` : html`<span>${icon("model", { size: 56 })}<small>No cover</small></span>`
+        }</figure>
+        <div class="vs-detail-side">
+          <p class="vs-badges">${badges(item)}${item.base_model && html`<span class="tag-badge">${item.base_model}</span>`}</p>
+          <h1>${item.title || "Untitled"}</h1>
+          ${this.byline(item, [item.downloads > 0 && `${formatNumber(item.downloads)} download${item.downloads === 1 ? "" : "s"}`])}
+          ${item.trigger && html`<button type="button" class="vs-trigger" data-copy="${item.trigger}" data-what="Trigger copied" title="Copy the trigger">
+            ${icon("zap", { size: 18 })}<span><small>Trigger</small><b>${item.trigger}</b></span>${icon("copy", { size: 17 })}</button>`}
+          <div class="vs-detail-actions">
+            <a class="btn primary" href="/generate?lora=${encodeURIComponent(item.id)}">${icon("sparkles", { size: 18 })}Use in generator</a>
+            ${version && this.#download(version)}
+          </div>
+          ${versions.length > 1 && html`<div class="vs-versions" role="group" aria-label="Versions">${versions.map(
+            (one) => html`<button type="button" data-version="${one.id}" aria-pressed="${one === version ? "true" : "false"}">${one.label}${one.primary && html`<small>primary</small>`}</button>`,
+          )}</div>`}
+          ${this.tools(item)}
+        </div>
+      </div>
+      ${item.description && html`<section class="vs-detail-section vs-prose">${markdown(item.description)}</section>`}
+      ${this.tags(item)}
+      ${version && this.#file(version, facts)}
+      ${this.#tagTable(facts)}
+      ${this.galleries(item)}
+    </article>`;
+  }
+
+  #download(version) {
+    const size = formatBytes(version.size_bytes);
+    if (!this.session?.user) return html`<a class="btn" href="${loginUrl()}">${icon("lock", { size: 18 })}Sign in to download</a>`;
+    return html`<a class="btn" href="${version.download_url}" download="${version.file_name}" data-native>${icon("download", { size: 18 })}Download <span class="muted">${size}</span></a>`;
+  }
+
+  #file(version, facts) {
+    return html`<section class="vs-detail-section"><h2>File</h2>
+      <dl class="vs-facts">
+        ${factRows(version, facts).map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}
+        ${version.sha256 && html`<div class="is-wide"><dt>SHA-256</dt><dd><button type="button" class="vs-copy vs-hash" data-copy="${version.sha256}" data-what="Hash copied" aria-label="Copy SHA-256">${version.sha256}${icon("copy", { size: 14 })}</button></dd></div>`}
+      </dl>
+    </section>`;
+  }
+
+  #tagTable(facts) {
+    const all = tagCounts(facts);
+    if (all.length === 0) return null;
+    const search = this.#tagSearch.trim().toLowerCase();
+    const found = search ? all.filter(([tag]) => tag.toLowerCase().includes(search)) : all;
+    const shown = this.#allTags || search ? found.slice(0, 400) : found.slice(0, TAG_ROWS);
+    const most = all[0][1] || 1;
+    return html`<section class="vs-detail-section"><header class="vs-section-head"><h2>Training tags</h2>
+        ${all.length > 8 && html`<label class="vs-small-search">${icon("search", { size: 16 })}<input type="search" data-tag-search placeholder="Find a tag" aria-label="Find a training tag" /></label>`}</header>
+      ${found.length === 0 && html`<p class="muted">No training tag contains “${this.#tagSearch}”.</p>`}
+      <ol class="vs-tag-table">${shown.map(
+        ([tag, count]) => html`<li><button type="button" data-copy="${tag}" data-what="Tag copied" title="Copy"><span>${tag}</span>${count !== null && html`<small>${formatNumber(count)}</small><i style="--share:${Math.max(2, Math.round((100 * count) / most))}%"></i>`}</button></li>`,
+      )}</ol>
+      ${shown.length < found.length && !search && html`<button type="button" class="btn ghost small" data-all-tags>Show all ${found.length}</button>`}
+    </section>`;
+  }
+}
+
+/** [name, value] of what a card tells about a file, in the order people ask. */
+function factRows(version, facts) {
+  const training = facts.training ?? {};
+  const targets = facts.targets ?? facts.target_modules ?? [];
+  const parts = Object.entries(facts.modules ?? {}).map(([part, count]) => `${part.replaceAll("_", " ")}: ${count}`);
+  const rows = [
+    ["Name", version.file_name],
+    ["Size", formatBytes(version.size_bytes)],
+    ["Base", facts.base_model],
+    ["Kind", facts.kind],
+    ["Format", facts.format],
+    ["Rank", facts.ranks?.length > 1 ? facts.ranks.join(", ") : facts.rank],
+    ["Alpha", facts.alpha],
+    ["Precision", facts.dtype],
+    ["Parameters", facts.parameters ? formatNumber(facts.parameters) : null],
+    ["Adapted layers", parts.join(", ")],
+    ["Targets", targets.join(", ")],
+    ["Trained on", training.trained_on],
+    ["Resolution", training.resolution ?? facts.resolution],
+    ["Pictures", training.images ?? facts.dataset_size],
+    ["Epochs", training.epochs ?? facts.epoch],
+    ["Steps", training.steps],
+    ["Licence", training.license],
+    ["Author", training.author],
+  ];
+  return rows.filter(([, value]) => value !== null && value !== undefined && value !== "").map(([name, value]) => [name, String(value)]);
+}
+
+/** Tag frequencies of a header as [[tag, count or null]], most frequent first. */
+export function tagCounts(facts) {
+  const source = facts.tag_frequency ?? facts.tags ?? [];
+  const pairs = Array.isArray(source)
+    ? source.map((entry) => (typeof entry === "string" ? [entry, null] : Array.isArray(entry) ? entry : [entry.name ?? entry.tag, entry.count ?? null]))
+    : Object.entries(source);
+  return pairs.map(([tag, count]) => [String(tag), Number.isFinite(count) ? count : null]).sort((a, b) => (b[1] ?? 0) - (a[1] ?? 0));
+}
+
+define("vs-model-detail", ModelDetail);

@@ -1,0 +1,11 @@
+"""Images: the view is components/explorer.js."""
+
+import gradio as gr
+
+from pages.support import show_view
+
+TITLE, PATH = "Images", "images"
+
+
+def build(page: gr.Blocks) -> None:
+    show_view("images")
