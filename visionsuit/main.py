@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, FastAPI
 from fastapi_offline import FastAPIOffline
 
@@ -11,11 +12,21 @@ from visionsuit.accounts import api as accounts_api
 from visionsuit.accounts import users_api
 from visionsuit.accounts.identity import resolve_actor
 from visionsuit.audit import api as audit_api
+from visionsuit.generation import api as generation_api
+from visionsuit.generation import queue_api
 from visionsuit.runtime import Runtime
+from visionsuit.schedule import Background
 from visionsuit.site import api as site_api
 from visionsuit.web import Edge, add_error_handlers
 
-ROUTERS: list[APIRouter] = [accounts_api.router, users_api.router, site_api.router, audit_api.router]
+ROUTERS: list[APIRouter] = [
+    accounts_api.router,
+    users_api.router,
+    site_api.router,
+    audit_api.router,
+    generation_api.router,
+    queue_api.router,
+]
 
 DESCRIPTION = """Galleries, a LoRA library, and a generator that mixes LoRAs.
 
@@ -31,7 +42,12 @@ def create_api(runtime: Runtime) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        background = Background(runtime) if runtime.settings.worker else None
+        if background is not None:
+            await run_sync(background.start)
         yield
+        if background is not None:
+            await run_sync(background.stop)
 
     # The documentation page comes from files in the package: nothing is fetched from elsewhere.
     app = FastAPIOffline(
