@@ -1,0 +1,52 @@
+"""What pages need from Gradio: the element of a view, the caller's Ctx, and errors people can read."""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import ParamSpec, TypeVar
+
+import gradio as gr
+import structlog
+
+from visionsuit.core.errors import AppError
+from visionsuit.runtime import Ctx
+
+log = structlog.get_logger()
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def show_view(name: str) -> gr.HTML:
+    """The one component of a page. The frame draws the custom element `<vs-page-{name}>` beside it in the browser,
+    which talks to REST, so Gradio carries no event and no state for it.
+    """
+    return gr.HTML(f'<p data-view="{name}"></p>', apply_default_css=False, js_on_load=None)
+
+
+@contextmanager
+def page_ctx(request: gr.Request, *, read_only: bool = False) -> Iterator[Ctx]:
+    """One transaction of the person behind a Gradio event."""
+    state = request.request.state
+    with state.runtime.open_ctx(state.actor, read_only=read_only) as ctx:
+        yield ctx
+
+
+def shows_errors(handler: Callable[P, R]) -> Callable[P, R]:
+    """Turn an AppError into an error the caller reads; anything else is logged with a reference and no detail.
+
+    Raises:
+        TypeError: `handler` is a generator, whose errors come after this wrapper has returned.
+    """
+    if inspect.isgeneratorfunction(handler):
+        raise TypeError("A generator cannot be wrapped: answer with the job's id and poll instead.")
+
+    @functools.wraps(handler)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return handler(*args, **kwargs)
+        except AppError as error:
+            text = f"{error.message} {error.hint}" if error.hint else error.message
+            raise gr.Error(f"{text} [{error.code}]", print_exception=False) from error
+
+    return wrapper
