@@ -114,7 +114,7 @@ class Shell extends View {
     const links = this.#links();
     const current = (link) => raw(link.path === this.#path ? 'aria-current="page"' : "");
     const item = (link) => html`<a class="nav-link" data-key="${link.path}" href="${link.path}" ${current(link)}>${icon(link.icon)}<span>${link.label}</span></a>`;
-    const brand = html`<a class="brand" href="/" aria-label="${now?.site_title || "VisionSuit"}, home">${LOGO}<span class="ellipsis">${now?.site_title || "VisionSuit"}</span></a>`;
+    const brand = html`<a class="brand" href="/" aria-label="${now?.site_title || "VisionSuit"}, home"><i class="logo" aria-hidden="true"></i><span class="ellipsis">${now?.site_title || "VisionSuit"}</span></a>`;
     const main = links.filter((link) => ["/", "/models", "/images", "/galleries"].includes(link.path));
     const work = links.filter((link) => !main.includes(link));
     const part = (name, template) => render(this.querySelector(`[data-part=${name}]`), template);
@@ -290,7 +290,6 @@ class Shell extends View {
 }
 
 const ROLE_NAMES = { USER: "Member", CURATOR: "Curator", ADMIN: "Administrator", SUPERADMIN: "Owner" };
-const LOGO = raw('<svg class="logo" viewBox="0 0 32 32" width="30" height="30" aria-hidden="true"><defs><linearGradient id="vs-logo" x1="2" y1="2" x2="30" y2="30" gradientUnits="userSpaceOnUse"><stop stop-color="#a78bfa"/><stop offset=".55" stop-color="#7c3aed"/><stop offset="1" stop-color="#06b6d4"/></linearGradient></defs><rect width="32" height="32" rx="9" fill="url(#vs-logo)"/><path d="M8 10.5 14.2 23h3.6L24 10.5" fill="none" stroke="#fff" stroke-width="3" stroke-linecap="round" stroke-linejoin="round"/><circle cx="16" cy="10.4" r="2.4" fill="#fff"/></svg>');
 
 function hitList(text, answers) {
   const found = answers.some((answer) => answer.items.length);
