@@ -12,10 +12,15 @@ from visionsuit.accounts import api as accounts_api
 from visionsuit.accounts import users_api
 from visionsuit.accounts.identity import resolve_actor
 from visionsuit.audit import api as audit_api
+from visionsuit.downloads import api as downloads_api
+from visionsuit.galleries import api as galleries_api
 from visionsuit.generation import api as generation_api
 from visionsuit.generation import queue_api
+from visionsuit.images import api as images_api
+from visionsuit.modelcards import api as modelcards_api
 from visionsuit.runtime import Runtime
 from visionsuit.schedule import Background
+from visionsuit.search import api as search_api
 from visionsuit.site import api as site_api
 from visionsuit.web import Edge, add_error_handlers
 
@@ -24,8 +29,13 @@ ROUTERS: list[APIRouter] = [
     users_api.router,
     site_api.router,
     audit_api.router,
+    downloads_api.router,
     generation_api.router,
     queue_api.router,
+    search_api.router,
+    images_api.router,
+    modelcards_api.router,
+    galleries_api.router,
 ]
 
 DESCRIPTION = """Galleries, a LoRA library, and a generator that mixes LoRAs.

@@ -29,6 +29,8 @@ def clean_text(text: str) -> str:
 
 def fold(text: str) -> str:
     """The form in which words are compared: without case, accents and compatibility variants."""
+    if text.isascii():
+        return text.lower()
     decomposed = unicodedata.normalize("NFKD", text.casefold())
     return unicodedata.normalize("NFC", _ACCENTS.sub("", decomposed)).casefold()
 

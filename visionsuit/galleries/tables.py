@@ -38,7 +38,7 @@ class GalleryItem(SQLModel, table=True):
 
     id: int | None = Field(default=None, primary_key=True)
     gallery_id: int = Field(foreign_key="gallery.id", ondelete="CASCADE")
-    kind: ItemKind = Field(sa_type=sa.String(16))  # type: ignore[call-overload]
+    kind: ItemKind = Field(sa_type=sa.String(16))
     image_id: int | None = Field(default=None, foreign_key="image.id", ondelete="CASCADE", index=True)
     card_id: int | None = Field(default=None, foreign_key="model_card.id", ondelete="CASCADE", index=True)
     position: int

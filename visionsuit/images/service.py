@@ -4,10 +4,16 @@ from collections.abc import Iterable
 from typing import Any
 
 from visionsuit.core.errors import NotSignedIn
+from visionsuit.core.ids import row_id
 from visionsuit.core.permissions import Permission, require
 from visionsuit.core.text import clean_description, clean_line, clean_tags, clean_title
 from visionsuit.images.tables import Image
+from visionsuit.objects import service as objects
+from visionsuit.objects.service import Subject
 from visionsuit.runtime import Ctx
+from visionsuit.search import service as search
+from visionsuit.search.document import Document, Kind, make_document
+from visionsuit.search.edits import apply_edits
 from visionsuit.visibility import Visibility
 
 
@@ -71,4 +77,42 @@ def create_image(
     )
     ctx.session.add(image)
     ctx.session.flush()
+    reindex(ctx, image)
     return image
+
+
+def change_image(ctx: Ctx, image: Image, edits: dict[str, Any]) -> Image:
+    """Set the named fields: title, description, tags, visibility, adult.
+
+    Raises:
+        NotPermitted: neither owner nor administrator.
+        InvalidInput: a text is out of bounds.
+    """
+    apply_edits(ctx, image, edits)
+    reindex(ctx, image)
+    return image
+
+
+def delete_image(ctx: Ctx, image: Image) -> None:
+    """Remove the image for good: row, index, places in galleries, and its files once that is durable.
+
+    Raises:
+        NotPermitted: neither owner nor administrator.
+    """
+    require(ctx.actor, Permission.ASSETS_EDIT, image)
+    objects.delete_of(ctx, Subject(Kind.IMAGE, image.public_id))
+    search.remove(ctx, Kind.IMAGE, row_id(image))
+    ctx.session.delete(image)
+    ctx.session.flush()
+
+
+def reindex(ctx: Ctx, image: Image) -> None:
+    """Bring the search index up to the row. Whoever changes a row by another way than these functions calls it."""
+    search.index(ctx, document_of(image))
+
+
+def document_of(image: Image) -> Document:
+    recipe = image.recipe or {}
+    loras = [str(lora.get("name", "")) for lora in recipe.get("loras", ())]
+    texts = [str(recipe.get("prompt") or ""), *loras, image.file_name]
+    return make_document(Kind.IMAGE, image, texts, base_models=[recipe.get("base_model")])

@@ -31,6 +31,6 @@ class Image(Asset, table=True):
     #: Perceptual hash, 16 hexadecimal digits.
     dhash: str | None = Field(default=None, max_length=16)
     #: How it was made, in the shape of `Recipe`; None when nobody knows.
-    recipe: dict[str, Any] | None = Field(default=None, sa_type=sa.JSON(none_as_null=True))  # type: ignore[call-overload]
+    recipe: dict[str, Any] | None = Field(default=None, sa_type=sa.JSON(none_as_null=True))
     #: Public id of the render it comes from, if it was made here.
     generation_id: str | None = Field(default=None, max_length=32, index=True)

@@ -1,12 +1,23 @@
 """Every SELECT on model cards."""
 
+import re
+from collections.abc import Iterable
+
 import sqlalchemy as sa
 from sqlmodel import col
 
 from visionsuit.core.errors import NotFound
+from visionsuit.core.ids import is_id
 from visionsuit.modelcards.tables import ModelCard, ModelVersion
 from visionsuit.runtime import Ctx
+from visionsuit.search.document import Kind
+from visionsuit.search.links import offers_cards
+from visionsuit.search.listing import Listing, Source, list_assets
+from visionsuit.search.plan import ListRequest, Sort
 from visionsuit.visibility import visible_to
+
+#: What tools write of a file's hash: all of its sha256, or its first 8 to 12 digits.
+_HASH = re.compile(r"[0-9a-f]{8,64}")
 
 
 class CardNotFound(NotFound):
@@ -15,6 +26,45 @@ class CardNotFound(NotFound):
 
 class VersionNotFound(NotFound):
     code = "version_not_found"
+
+
+#: What a tile needs; descriptions stay where they are.
+TILE_COLUMNS = [
+    col(column)
+    for column in (
+        ModelCard.id,
+        ModelCard.public_id,
+        ModelCard.owner_id,
+        ModelCard.title,
+        ModelCard.tags,
+        ModelCard.visibility,
+        ModelCard.is_adult,
+        ModelCard.is_reported,
+        ModelCard.created_at,
+        ModelCard.updated_at,
+        ModelCard.type,
+        ModelCard.base_model,
+        ModelCard.family,
+        ModelCard.trigger,
+        ModelCard.cover_small_id,
+        ModelCard.cover_large_id,
+        ModelCard.cover_placeholder,
+        ModelCard.cover_width,
+        ModelCard.cover_height,
+        ModelCard.downloads,
+    )
+]
+SOURCE = Source(
+    Kind.MODEL,
+    ModelCard,
+    TILE_COLUMNS,
+    {Sort.TITLE: (sa.func.lower(col(ModelCard.title)), str), Sort.DOWNLOADS: (col(ModelCard.downloads), int)},
+)
+
+
+def list_cards(ctx: Ctx, request: ListRequest) -> Listing:
+    """A page of tiles' rows that the actor finds in lists."""
+    return list_assets(ctx, SOURCE, request)
 
 
 def get_card(ctx: Ctx, public_id: str) -> ModelCard:
@@ -29,8 +79,17 @@ def get_card(ctx: Ctx, public_id: str) -> ModelCard:
 
 
 def find_card(ctx: Ctx, public_id: str) -> ModelCard | None:
-    query = sa.select(ModelCard).where(col(ModelCard.public_id) == public_id, visible_to(ctx.actor, ModelCard))
-    return ctx.session.scalars(query).one_or_none()
+    """The card, if the actor sees it."""
+    found = find_cards(ctx, [public_id])
+    return found[0] if found else None
+
+
+def find_cards(ctx: Ctx, public_ids: Iterable[str]) -> list[ModelCard]:
+    """Those of the cards that the actor sees, in the order of `public_ids`."""
+    wanted = [public_id for public_id in dict.fromkeys(public_ids) if is_id(public_id)]
+    query = sa.select(ModelCard).where(col(ModelCard.public_id).in_(wanted), visible_to(ctx.actor, ModelCard))
+    found = {card.public_id: card for card in ctx.session.scalars(query)} if wanted else {}
+    return [found[public_id] for public_id in wanted if public_id in found]
 
 
 def get_version(ctx: Ctx, card_id: str, version_id: str | None = None) -> tuple[ModelCard, ModelVersion]:
@@ -44,7 +103,7 @@ def get_version(ctx: Ctx, card_id: str, version_id: str | None = None) -> tuple[
     if version_id is None:
         query = query.where(col(ModelVersion.is_primary).is_(True))
     else:
-        query = query.where(col(ModelVersion.public_id) == version_id)
+        query = query.where(col(ModelVersion.public_id) == (version_id if is_id(version_id) else ""))
     version = ctx.session.scalars(query).one_or_none()
     if version is None:
         raise VersionNotFound("This model has no such version.")
@@ -72,3 +131,29 @@ def find_version_by_sha256(ctx: Ctx, sha256: str) -> tuple[ModelCard, ModelVersi
     )
     row = ctx.session.execute(query).first()
     return None if row is None else (row[0], row[1])
+
+
+def sizes_of(ctx: Ctx, card_ids: list[int]) -> dict[int, int]:
+    """Bytes of the primary version: card primary key -> size."""
+    query = sa.select(col(ModelVersion.card_id), col(ModelVersion.size_bytes)).where(
+        col(ModelVersion.card_id).in_(card_ids), col(ModelVersion.is_primary).is_(True)
+    )
+    return {row.card_id: row.size_bytes for row in ctx.session.execute(query)}
+
+
+@offers_cards
+def find_cards_by_hash(ctx: Ctx, hashes: Iterable[str]) -> dict[str, str]:
+    """Hash, or at least its first 8 digits -> public id of the oldest visible card with such a file."""
+    column = col(ModelVersion.sha256)
+    # "g" comes after every digit: a range that the index serves.
+    ranges = [column.between(hash_, hash_ + "g") for hash_ in hashes if _HASH.fullmatch(hash_)]
+    if not ranges:
+        return {}
+    query = (
+        sa.select(col(ModelCard.public_id), column)
+        .join(ModelVersion, col(ModelVersion.card_id) == col(ModelCard.id))
+        .where(sa.or_(*ranges), visible_to(ctx.actor, ModelCard))
+        .order_by(col(ModelVersion.id).desc())
+    )
+    rows = ctx.session.execute(query).all()
+    return {hash_: row.public_id for hash_ in hashes for row in rows if row.sha256.startswith(hash_)}

@@ -31,7 +31,7 @@ class ModelCard(Asset, table=True):
         {"sqlite_autoincrement": True},
     )
 
-    type: ModelType = Field(default=ModelType.LORA, sa_type=sa.String(32))  # type: ignore[call-overload]
+    type: ModelType = Field(default=ModelType.LORA, sa_type=sa.String(32))
     #: As people say it ("SD 1.5"); `family` is what the engine compares ("sd1").
     base_model: str | None = Field(default=None, max_length=80)
     family: str | None = Field(default=None, max_length=32)
