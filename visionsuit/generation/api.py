@@ -8,9 +8,11 @@ from fastapi.responses import StreamingResponse
 
 from visionsuit.core.paging import DEFAULT_LIMIT, MAX_LIMIT
 from visionsuit.engine.base import SAMPLERS, SCHEDULES
+from visionsuit.galleries.out import gallery_tiles
 from visionsuit.generation import service
 from visionsuit.generation.base_models import list_offered
 from visionsuit.generation.queries import count_renders
+from visionsuit.generation.save import save
 from visionsuit.generation.schemas import (
     BaseModelListOut,
     BaseModelOut,
@@ -19,9 +21,12 @@ from visionsuit.generation.schemas import (
     GenerationIn,
     GenerationListOut,
     GenerationOut,
+    SavedOut,
+    SaveIn,
 )
 from visionsuit.generation.stream import read_progress, stream_progress
 from visionsuit.generation.view import generation_out, generations_out
+from visionsuit.images.out import image_tiles
 from visionsuit.site.stats import register_counter
 from visionsuit.web import ActorDep, CtxDep, ReadCtxDep, RuntimeDep
 
@@ -116,3 +121,21 @@ def view_generation(ctx: CtxDep, generation_id: str) -> None:
 def delete_generation(ctx: CtxDep, generation_id: str) -> None:
     """Cancels it first if need be. Pictures saved to galleries stay."""
     service.delete(ctx, generation_id)
+
+
+@router.post("/api/generations/{generation_id}/save", summary="Keep pictures of a render as image pages")
+def save_generation(runtime: RuntimeDep, actor: ActorDep, generation_id: str, body: SaveIn) -> SavedOut:
+    """Copies the pictures with their recipe into one's images, and into a gallery if one is named. Saving a picture
+    again makes no second page."""
+    saved = save(
+        runtime,
+        actor,
+        generation_id,
+        gallery_id=body.gallery_id,
+        gallery_title=body.gallery_title,
+        visibility=body.visibility,
+        image_ids=body.image_ids,
+    )
+    with runtime.open_ctx(actor, read_only=True) as ctx:
+        gallery = None if saved.gallery is None else gallery_tiles(ctx, [saved.gallery])[0]
+        return SavedOut(items=image_tiles(ctx, saved.images), gallery=gallery)

@@ -9,7 +9,7 @@ from visionsuit.core.actor import Actor
 from visionsuit.core.errors import Conflict, InvalidInput, NotPermitted
 from visionsuit.core.ids import new_id
 from visionsuit.core.permissions import Permission, require
-from visionsuit.galleries.queries import find_own_by_title, get_gallery
+from visionsuit.galleries.queries import find_own_gallery, get_gallery
 from visionsuit.galleries.service import add_items, create_gallery
 from visionsuit.galleries.tables import Gallery
 from visionsuit.generation.queries import get_generation
@@ -160,7 +160,7 @@ def _gallery(ctx: Ctx, gallery_id: str | None, title: str | None, visibility: Vi
         return get_gallery(ctx, gallery_id)
     if title is None:
         return None
-    return find_own_by_title(ctx, title) or create_gallery(ctx, title=title, visibility=visibility)
+    return find_own_gallery(ctx, title) or create_gallery(ctx, title=title, visibility=visibility)
 
 
 def _make_page(

@@ -6,7 +6,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from visionsuit.accounts.refs import OwnerRef
+from visionsuit.galleries.out import GalleryTile
 from visionsuit.generation.order import LoraOrder, Order
+from visionsuit.images.out import ImageTile
+from visionsuit.search.tiles import Thumb
+from visionsuit.visibility import Visibility
 
 
 class LoraIn(BaseModel):
@@ -48,20 +52,10 @@ class ErrorOut(BaseModel):
     message: str
 
 
-class ThumbOut(BaseModel):
-    """Two WebP sizes (long side 320 and 1024 pixels at most) and a blurred placeholder. Sizes in pixels."""
-
-    small: str
-    large: str
-    placeholder: str | None
-    width: int
-    height: int
-
-
 class PictureOut(BaseModel):
     id: str
     url: str = Field(description="PNG with the recipe inside.")
-    thumb: ThumbOut
+    thumb: Thumb
     seed: int
     width: int
     height: int
@@ -123,6 +117,20 @@ class GenerationOut(ProgressOut):
 class GenerationListOut(BaseModel):
     items: list[GenerationOut]
     next_cursor: str | None
+
+
+class SaveIn(BaseModel):
+    """Into an own gallery by id, or the own one of that title, which is made if there is none, or into none."""
+
+    gallery_id: str | None = None
+    gallery_title: str | None = Field(None, examples=["Cats"])
+    visibility: Visibility = Field(Visibility.PRIVATE, description="Of the image pages and of a new gallery.")
+    image_ids: list[str] | None = Field(None, max_length=100, description="Some of the pictures; all if left out.")
+
+
+class SavedOut(BaseModel):
+    items: list[ImageTile]
+    gallery: GalleryTile | None
 
 
 class CountsOut(BaseModel):

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from visionsuit.generation.queries import images_of, job_of
-from visionsuit.generation.schemas import ErrorOut, GenerationOut, PictureOut, ProgressOut, RequestOut, ThumbOut
+from visionsuit.generation.schemas import ErrorOut, GenerationOut, PictureOut, ProgressOut, RequestOut
 from visionsuit.generation.tables import Generation, GenerationImage
 from visionsuit.jobs.events import latest_progress
 from visionsuit.jobs.forecast import Forecast, forecast_job
 from visionsuit.jobs.tables import Job, JobState
-from visionsuit.media.previews import LARGE_PIXELS, fit
 from visionsuit.objects.service import url_of
 from visionsuit.runtime import Ctx
+from visionsuit.search.tiles import Thumb
 from visionsuit.storage.base import Bucket
 
 
@@ -64,16 +64,15 @@ def _progress_fields(ctx: Ctx, generation: Generation, job: Job, images: list[Ge
 
 
 def picture_out(image: GenerationImage) -> PictureOut:
-    width, height = fit(image.width, image.height, LARGE_PIXELS)
     return PictureOut(
         id=image.public_id,
         url=url_of(Bucket.OUTPUTS, image.object_id) or "",
-        thumb=ThumbOut(
+        thumb=Thumb(
             small=url_of(Bucket.OUTPUTS, image.thumb_small_id) or "",
             large=url_of(Bucket.OUTPUTS, image.thumb_large_id) or "",
             placeholder=image.placeholder,
-            width=width,
-            height=height,
+            width=image.width,
+            height=image.height,
         ),
         seed=image.seed,
         width=image.width,
