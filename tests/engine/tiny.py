@@ -98,7 +98,7 @@ def make_lora(
             stem = f"{component}.{name}"
             tensors[f"{stem}.lora_A.weight"], tensors[f"{stem}.lora_B.weight"] = down, up
     halves = {name: tensor.to(torch.float16).contiguous() for name, tensor in tensors.items()}
-    save_file(halves, path, metadata=_metadata(kind, base_folder, rank, alpha, path.stem, seed))
+    save_file(halves, path, metadata=_metadata(kind, base_folder, rank, alpha, path.stem, conv))
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -181,7 +181,7 @@ def _kohya_stem(component: str, name: str, base_folder: Path) -> str:
     return f"{prefix[component]}_{name.replace('.', '_')}"
 
 
-def _metadata(kind: str, base_folder: Path, rank: int, alpha: float, name: str, seed: int) -> dict[str, str]:
+def _metadata(kind: str, base_folder: Path, rank: int, alpha: float, name: str, conv: bool) -> dict[str, str]:
     if kind == "diffusers":
         full = {
             f"{part}.{key}": value
@@ -189,7 +189,7 @@ def _metadata(kind: str, base_folder: Path, rank: int, alpha: float, name: str, 
             for key, value in {
                 "r": rank,
                 "lora_alpha": alpha,
-                "target_modules": list(_ATTENTION + _CONVOLUTIONS if part == "unet" else _TEXT),
+                "target_modules": list(_TEXT if part != "unet" else _ATTENTION + (_CONVOLUTIONS if conv else ())),
             }.items()
         }
         return {"format": "pt", "lora_adapter_metadata": json.dumps(full, sort_keys=True)}
@@ -204,7 +204,6 @@ def _metadata(kind: str, base_folder: Path, rank: int, alpha: float, name: str, 
         "ss_num_train_images": "40",
         "ss_num_epochs": "10",
         "ss_resolution": "(64, 64)",
-        "ss_seed": str(seed),
         "ss_tag_frequency": json.dumps({"10_subject": {"heart": 30, "red": 20, "smile": 5}}),
         "modelspec.architecture": "stable-diffusion-xl-v1-base/lora" if xl else "stable-diffusion-v1/lora",
         "modelspec.title": name,

@@ -1,0 +1,66 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.engine.conftest import Renderer
+from tests.engine.tiny import make_tiny_sd
+from visionsuit.engine.base import ModelUnloadable
+from visionsuit.engine.catalog import read_base_model
+from visionsuit.engine.diffusers_engine import DiffusersEngine
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_base_models_are_bounded_with_room_for_one(tmp_path: Path) -> None:
+    models = {name: read_base_model(make_tiny_sd(tmp_path / name, seed=seed)) for seed, name in enumerate("abc")}
+    size = models["a"].weights_bytes
+    roomy = DiffusersEngine(device="cpu", threads=1, model_budget_bytes=int(size * 3.5))
+    narrow = DiffusersEngine(device="cpu", threads=1, model_budget_bytes=1)
+    for engine, kept in ((roomy, ("b", "c")), (narrow, ("c",))):
+        engine.start()
+        for name in "abc":
+            Renderer(engine, models)(name, steps=1)
+        assert engine.status().loaded_models == kept
+        engine.close()
+        assert engine.status().loaded_models == ()
+
+
+def test_broken_weights_are_named(tmp_path: Path, engine: DiffusersEngine) -> None:
+    folder = make_tiny_sd(tmp_path / "cut")
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1000])
+    renderer = Renderer(engine, {"cut": read_base_model(folder)})
+    with pytest.raises(ModelUnloadable, match="cut cannot be loaded"):
+        renderer("cut")
+
+
+def test_out_of_memory_is_a_clear_error_and_the_engine_lives_on() -> None:
+    """With a real limit on the process's memory, as a device's memory is limited."""
+    code = """
+import resource
+from tests.engine.conftest import Renderer
+from tests.engine.tiny import DEMO
+from visionsuit.engine.base import OutOfDeviceMemory
+from visionsuit.engine.catalog import read_base_model
+from visionsuit.engine.diffusers_engine import DiffusersEngine
+
+engine = DiffusersEngine(device="cpu", threads=1)
+engine.start()
+renderer = Renderer(engine, {"demo": read_base_model(DEMO)})
+[before] = renderer("demo", steps=1)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, used + 2**28))
+try:
+    renderer("demo", steps=1, size=(4096, 4096), seeds=(1, 2))
+except OutOfDeviceMemory as error:
+    print(error.message)
+[after] = renderer("demo", steps=1)
+print((before == after).all())
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    message, same = done.stdout.strip().splitlines()
+    assert message.startswith("4096x4096 pixels need more memory")
+    assert same == "True"

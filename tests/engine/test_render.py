@@ -1,0 +1,153 @@
+import threading
+
+import numpy as np
+import pytest
+
+from tests.engine.conftest import Renderer
+from tests.engine.plain import render_plain
+from tests.engine.tiny import make_tiny_sd
+from visionsuit.engine.base import SAMPLERS, SCHEDULES, EngineError, Phase, Progress, RenderCancelled
+from visionsuit.engine.catalog import read_base_model
+from visionsuit.engine.diffusers_engine import DiffusersEngine
+
+FAMILIES = ("sd", "sdxl", "demo")
+
+
+def furthest(one: np.ndarray, other: np.ndarray) -> int:
+    return int(np.abs(one - other).max())
+
+
+@pytest.mark.parametrize("model", FAMILIES)
+@pytest.mark.parametrize(("guidance", "negative"), [(4.0, ""), (4.0, "blue square"), (1.0, "")])
+def test_equals_the_plain_pipeline(renderer: Renderer, model: str, guidance: float, negative: str) -> None:
+    [ours] = renderer(model, negative_prompt=negative, guidance=guidance)
+    plain = render_plain(renderer.models[model].folder, negative_prompt=negative or None, guidance=guidance)
+    assert ours.std() > 5
+    assert furthest(ours, plain) <= 2
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_equals_the_plain_pipeline(renderer: Renderer, sampler: str) -> None:
+    [ours] = renderer("demo", sampler=sampler, steps=5)
+    assert furthest(ours, render_plain(renderer.models["demo"].folder, sampler=sampler, steps=5)) <= 2
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_and_schedule_draws_the_red_heart(renderer: Renderer, sampler: str) -> None:
+    for schedule in SCHEDULES:
+        [picture] = renderer("demo", sampler=sampler, schedule=schedule, steps=8)
+        red, _, blue = picture[26:38, 26:38].reshape(-1, 3).mean(axis=0)
+        assert red > blue + 50, schedule
+        assert picture[:4, :4].mean() > 200, schedule
+    for steps in (1, 2, 3):
+        [picture] = renderer("sd", sampler=sampler, schedule="default", steps=steps)
+        assert picture.std() > 0
+
+
+def test_lcm_takes_more_steps_than_its_own_schedule_has(renderer: Renderer) -> None:
+    [picture] = renderer("sd", sampler="lcm", steps=60)
+    assert picture.std() > 0
+
+
+@pytest.mark.parametrize("sampler", ["dpmpp_2m", "euler_a", "dpmpp_2m_sde"])
+def test_a_picture_does_not_depend_on_its_neighbours(renderer: Renderer, sampler: str) -> None:
+    together = renderer("demo", seeds=(1, 2, 3, 4, 5, 6, 7, 8, 9), sampler=sampler)
+    for seed in (1, 5, 9):
+        [alone] = renderer("demo", seeds=(seed,), sampler=sampler)
+        assert furthest(together[seed - 1], alone) <= 2
+    assert furthest(together[0], together[1]) > 30
+
+
+def test_the_same_request_gives_the_same_pixels(renderer: Renderer) -> None:
+    first, second = renderer("demo", seeds=(3, 4)), renderer("demo", seeds=(3, 4))
+    assert np.array_equal(first, second)
+
+
+def test_seeds_reach_the_end_of_their_range(renderer: Renderer) -> None:
+    low, high = renderer("sd", seeds=(0, 2**32 - 1))
+    assert furthest(low, high) > 10
+
+
+def test_guidance_of_one_ignores_the_negative_prompt(renderer: Renderer) -> None:
+    [without], [with_words] = renderer("sd", guidance=1.0), renderer("sd", guidance=1.0, negative_prompt="blue")
+    assert np.array_equal(without, with_words)
+
+
+@pytest.mark.parametrize("model", ["sd", "sdxl"])
+def test_words_past_the_first_chunk_count(renderer: Renderer, model: str) -> None:
+    long = "red heart, " * 12
+    [cat], [dog] = renderer(model, long + "cat"), renderer(model, long + "green dog")
+    assert furthest(cat, dog) > 2
+    # Both sides are padded to the longer one, whichever it is.
+    renderer(model, "cat", negative_prompt=long)
+    renderer(model, "", negative_prompt="")
+
+
+def test_other_sizes(renderer: Renderer) -> None:
+    [wide] = renderer("demo", size=(80, 64))
+    assert wide.shape == (64, 80, 3)
+    with pytest.raises(EngineError, match="multiples of 4"):
+        renderer("demo", size=(66, 64))
+
+
+def test_prediction_type_comes_from_the_model(
+    engine: DiffusersEngine, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = make_tiny_sd(tmp_path_factory.mktemp("v") / "v", prediction_type="v_prediction")
+    [ours] = Renderer(engine, {"v": read_base_model(folder)})("v")
+    assert furthest(ours, render_plain(folder)) <= 2
+
+
+def test_progress_counts_steps_over_all_pictures(renderer: Renderer) -> None:
+    seen: list[Progress] = []
+    renderer("demo", seeds=(1, 2), steps=6, sampler="heun", on_progress=seen.append)
+    assert [progress.phase for progress in seen][:2] == [Phase.LOADING, Phase.ENCODING]
+    assert seen[-1].phase is Phase.DECODING
+    steps = [progress.step for progress in seen]
+    assert steps == sorted(steps)
+    assert (seen[-1].step, seen[-1].steps) == (12, 12)
+    previews = [progress.preview for progress in seen if progress.preview is not None]
+    assert previews
+    assert previews[0].shape == (16, 16, 3)
+    assert previews[0].dtype == np.uint8
+
+
+def test_the_preview_resembles_the_picture(renderer: Renderer) -> None:
+    seen: list[Progress] = []
+    [picture] = renderer("demo", steps=12, on_progress=seen.append)
+    preview = [progress.preview for progress in seen if progress.preview is not None][-1]
+    small = picture.reshape(16, 4, 16, 4, 3).mean(axis=(1, 3))
+    assert np.corrcoef(preview.ravel(), small.ravel())[0, 1] > 0.8
+
+
+def test_cancelling_stops_within_a_step(renderer: Renderer) -> None:
+    seen: list[Progress] = []
+    with pytest.raises(RenderCancelled):
+        renderer("demo", steps=50, on_progress=seen.append, is_cancelled=lambda: bool(seen) and seen[-1].step >= 2)
+    assert seen[-1].step == 2
+    [after] = renderer("demo")
+    assert furthest(after, render_plain(renderer.models["demo"].folder)) <= 2
+
+
+def test_threads_take_turns(renderer: Renderer) -> None:
+    results: dict[int, np.ndarray] = {}
+
+    def work(seed: int) -> None:
+        [results[seed]] = renderer("sd", seeds=(seed,))
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in (1, 2, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    for seed in (1, 2, 3):
+        [alone] = renderer("sd", seeds=(seed,))
+        assert np.array_equal(results[seed], alone)
+
+
+def test_status_names_what_is_loaded(renderer: Renderer) -> None:
+    renderer("demo")
+    status = renderer.engine.status()
+    assert status.ready
+    assert "VisionSuit Demo" in status.loaded_models
+    assert status.memory_total_bytes is None
