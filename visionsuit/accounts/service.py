@@ -68,8 +68,10 @@ def register(
         if get_live(ctx).registration is not RegistrationPolicy.OPEN:
             raise RegistrationClosed("Registration is closed on this site. An administrator can make you an account.")
         charge(ctx, {address_key(source.address, "register"): PER_ADDRESS}, now or utcnow())
-        if find_by_email(ctx.session, email):
-            raise email_taken()
+        is_taken = find_by_email(ctx.session, email) is not None
+    # Outside the block: an attempt that ends here still counts, or addresses could be tried without end.
+    if is_taken:
+        raise email_taken()
     password_hash = hash_password(password)
     with runtime.open_ctx(GUEST) as ctx:
         account = add_account(ctx, email=email, name=name, password_hash=password_hash, last_login_at=now or utcnow())
