@@ -1,0 +1,136 @@
+"""A killed process loses nothing and renders nothing twice. Real processes, real signals."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.jobs.conftest import until
+from tests.server import free_port
+
+ROOT = Path(__file__).parents[2]
+
+
+class SlowApp:
+    """The application in a process of its own; several may share a data folder."""
+
+    def __init__(self, data_dir: Path, step_delay_s: float) -> None:
+        port = free_port()
+        self.log = data_dir.with_name(f"app-{port}.log")
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.generation.slow_app", str(data_dir), str(port), str(step_delay_s)],
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+            )
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
+        until(self._is_up, 60)
+
+    def _is_up(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()[-3000:]
+        try:
+            return self.client.get("/api/base-models").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def sign_in(self, path: str = "/api/auth/login") -> None:
+        person = {"email": "ann@example.org", "password": "a long password", "name": "Ann"}
+        if path.endswith("login"):
+            del person["name"]
+        answer = self.client.post(path, json=person)
+        answer.raise_for_status()
+        self.client.headers["Authorization"] = f"Bearer {answer.json()['token']}"
+
+    def render(self, **wanted: Any) -> str:
+        answer = self.client.post("/api/generations", json={"prompt": "a cat", **wanted})
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["id"])
+
+    def show(self, generation_id: str) -> dict[str, Any]:
+        return dict(self.client.get(f"/api/generations/{generation_id}").json())
+
+    def end(self, how: signal.Signals = signal.SIGKILL) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        self.process.wait(30)
+
+
+@pytest.fixture
+def apps(tmp_path: Path) -> Iterator[Any]:
+    started: list[SlowApp] = []
+    data_dir = tmp_path / "data"
+    data_dir.mkdir()
+
+    def start(step_delay_s: float) -> SlowApp:
+        app = SlowApp(data_dir, step_delay_s)
+        started.append(app)
+        return app
+
+    yield start
+    for app in started:
+        app.end()
+
+
+def output_files(tmp_path: Path) -> list[Path]:
+    return [path for path in (tmp_path / "data" / "storage" / "outputs").rglob("*") if path.is_file()]
+
+
+def test_a_render_survives_kill_and_is_rendered_once(apps: Any, tmp_path: Path) -> None:
+    first = apps(0.2)
+    first.sign_in("/api/auth/register")
+    running, waiting = first.render(steps=50), first.render(steps=3)
+    until(lambda: first.show(running)["step"] >= 2)
+    first.end(signal.SIGKILL)
+
+    second = apps(0.01)
+    second.sign_in()
+    began = time.monotonic()
+    for generation_id in (running, waiting):
+        until(lambda generation_id=generation_id: second.show(generation_id)["status"] == "completed", 25)
+    # Its lock told that the first process is dead: nobody waited for a heartbeat to run out.
+    assert time.monotonic() - began < 20
+    assert len(second.show(running)["images"]) == 1
+    assert len(second.show(waiting)["images"]) == 1
+    urls = {
+        url
+        for generation_id in (running, waiting)
+        for image in second.show(generation_id)["images"]
+        for url in (image["url"], image["thumb"]["small"], image["thumb"]["large"])
+    }
+    assert {path.name for path in output_files(tmp_path)} == {url.rpartition("/")[2] for url in urls}
+
+
+def test_a_stopped_process_hands_its_work_over(apps: Any) -> None:
+    first = apps(0.2)
+    first.sign_in("/api/auth/register")
+    running = first.render(steps=50)
+    until(lambda: first.show(running)["step"] >= 2)
+    first.end(signal.SIGTERM)
+    second = apps(0.01)
+    second.sign_in()
+    until(lambda: second.show(running)["status"] == "completed", 20)
+
+
+def test_a_frozen_process_is_fenced_off(apps: Any, tmp_path: Path) -> None:
+    """SIGSTOP stands for a machine that slept: its lock is held, its heartbeat stops, and later it goes on."""
+    first = apps(0.2)
+    first.sign_in("/api/auth/register")
+    running = first.render(steps=20)
+    until(lambda: first.show(running)["step"] >= 2)
+    first.process.send_signal(signal.SIGSTOP)
+    second = apps(0.01)
+    second.sign_in()
+    until(lambda: second.show(running)["status"] == "completed", 70)
+    done = second.show(running)
+    first.process.send_signal(signal.SIGCONT)
+    until(lambda: "claim_lost" in first.log.read_text(), 30)
+    assert second.show(running)["images"] == done["images"]
+    names = {url.rpartition("/")[2] for i in done["images"] for url in (i["url"], *list(i["thumb"].values())[:2])}
+    assert {path.name for path in output_files(tmp_path)} == names
