@@ -1,5 +1,9 @@
 /** Everything the interface is made of. Modules define their custom elements; the frame comes last and shows them. */
+import "./account.js";
+import "./admin.js";
 import "./auth.js";
 import "./explorer.js";
+import "./generator.js";
+import "./history.js";
 import "./home.js";
 import "./shell.js";

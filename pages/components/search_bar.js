@@ -25,7 +25,8 @@ export class SearchBar extends View {
       event.preventDefault();
       this.input.focus();
       this.input.select();
-    });
+      // While capturing: this field is nearer than the search over everything, which listens for the same key.
+    }, { capture: true });
     this.on("input", "input", () => this.#typed());
     this.on("keydown", "input", (event) => this.#key(event));
     this.on("click", "[data-clear]", () => this.#clear());

@@ -151,12 +151,15 @@ export class TileGrid extends View {
 
   focusTile(index) {
     if (index < 0 || index >= this.items.length) return;
-    const { columns, step } = this.#measure();
-    const top = this.#grid.getBoundingClientRect().top + Math.floor(index / columns) * step;
-    if (top < 90) scrollBy({ top: top - 90, behavior: "instant" });
-    else if (top + step > innerHeight) scrollBy({ top: top + step - innerHeight + 16, behavior: "instant" });
-    this.#draw();
-    this.#live.get(index)?.querySelector("a")?.focus({ preventScroll: true });
+    if (!this.#live.has(index)) {
+      const { columns, step } = this.#measure();
+      const top = this.#grid.getBoundingClientRect().top + Math.floor(index / columns) * step;
+      (this.closest("dialog") ? this.closest(".dialog-body") : document.scrollingElement).scrollBy({ top: top - innerHeight / 3, behavior: "instant" });
+      this.#draw();
+    }
+    const link = this.#live.get(index)?.querySelector("a");
+    link?.focus({ preventScroll: true });
+    link?.scrollIntoView({ block: "nearest", behavior: "instant" });
   }
 
   /** Ask for the message of an empty list again, when what it depends on has changed. */

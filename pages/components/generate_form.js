@@ -1,0 +1,162 @@
+// What the generator's form holds, and how it looks. No calls here: the view in generator.js owns the life of it.
+import { html, icon } from "./core.js";
+import { mixRequest } from "./lora_mixer.js";
+
+export const PROMPT_MOST = 4000;
+export const PROMPT_MANY = 500;
+export const COUNTS = [1, 2, 3, 4, 6, 8];
+const STEPS_MOST = 200;
+const GUIDANCE_MOST = 40;
+
+/** A form for a base model: its defaults, and what `kept` brings along. */
+export function freshForm(baseModel, kept = {}) {
+  const { width, height, steps, guidance, sampler, schedule } = baseModel?.default ?? {};
+  return {
+    prompt: "",
+    negative_prompt: "",
+    seed: "",
+    count: 1,
+    loras: [],
+    ...kept,
+    base_model_id: baseModel?.id ?? null,
+    width: width ?? 512,
+    height: height ?? 512,
+    steps: steps ?? 30,
+    guidance: guidance ?? 7.5,
+    sampler: sampler ?? "",
+    schedule: schedule ?? "",
+  };
+}
+
+/** The form as POST /api/generations takes it. An empty seed lets the server choose. */
+export function formRequest(form) {
+  const request = {
+    prompt: form.prompt.trim(),
+    negative_prompt: form.negative_prompt.trim(),
+    base_model_id: form.base_model_id,
+    width: form.width,
+    height: form.height,
+    steps: form.steps,
+    guidance: form.guidance,
+    count: form.count,
+    sampler: form.sampler || null,
+    schedule: form.schedule || null,
+    loras: mixRequest(form.loras),
+  };
+  if (form.seed !== "" && form.seed !== null) request.seed = Number(form.seed);
+  return request;
+}
+
+/** Body of a repetition of `job`; `seed` undefined lets the server choose anew. */
+export function repeatRequest(job, seed) {
+  const { prompt, negative_prompt, base_model_id, width, height, steps, guidance, count, sampler, schedule, loras } = job.request;
+  const request = { prompt, negative_prompt, base_model_id, width, height, steps, guidance, count, sampler, schedule };
+  request.loras = (loras ?? []).map(({ model_id, version_id, weight, text_encoder_weight }) => ({
+    model_id,
+    ...(version_id ? { version_id } : {}),
+    weight,
+    ...(text_encoder_weight !== null && text_encoder_weight !== undefined ? { text_encoder_weight } : {}),
+  }));
+  if (seed !== undefined && seed !== null) request.seed = seed;
+  return request;
+}
+
+/** A number field's value within its bounds, else what was there. */
+export function within(text, least, most, before, whole = true) {
+  const number = whole ? Number.parseInt(text, 10) : Number.parseFloat(text);
+  return Number.isFinite(number) ? Math.min(most, Math.max(least, number)) : before;
+}
+
+/** Bounds of the number fields for a base model. */
+export function bounds(baseModel) {
+  return {
+    steps: [1, STEPS_MOST, true],
+    guidance: [0, GUIDANCE_MOST, false],
+    width: [baseModel?.min_size ?? 64, baseModel?.max_size ?? 2048, true],
+    height: [baseModel?.min_size ?? 64, baseModel?.max_size ?? 2048, true],
+    count: [1, 8, true],
+  };
+}
+
+function error(name) {
+  return html`<p class="error-text" data-error="${name}" role="alert" hidden></p>`;
+}
+
+function slider(name, label, { most, step = 1, least = 1 }) {
+  return html`<div class="field vs-gen-slider" data-control="${name}"><label class="label" for="gen-${name}">${label}</label>
+    <div class="vs-gen-pair"><input type="range" class="vs-range" min="${least}" max="${most}" step="${step}" data-bind="${name}" aria-label="${label}" />
+    <input type="number" class="vs-number" id="gen-${name}" min="0" step="${step}" data-bind="${name}" inputmode="decimal" /></div>${error(name)}</div>`;
+}
+
+function select(name, label, options, value) {
+  return html`<div class="field" data-control="${name}"><label class="label" for="gen-${name}">${label}</label>
+    <select class="select" id="gen-${name}" data-bind="${name}">${options.map(({ id, label: text }) => html`<option value="${id}" ${id === value ? html`selected` : ""}>${text}</option>`)}</select>${error(name)}</div>`;
+}
+
+/** Small drawing of a picture's proportions. */
+function shape(width, height) {
+  const scale = 18 / Math.max(width, height);
+  return html`<i class="vs-shape" style="width:${Math.round(width * scale)}px;height:${Math.round(height * scale)}px"></i>`;
+}
+
+/**
+ * @param {object} form
+ * @param {{baseModels: object[], samplers: object[], schedules: object[], baseModel: object, advanced: boolean}} options
+ */
+export function formTemplate(form, { baseModels, samplers, schedules, baseModel, advanced }) {
+  const sizes = baseModel?.sizes ?? [];
+  const preset = sizes.some(([width, height]) => width === form.width && height === form.height);
+  return html`<form class="vs-gen-form" novalidate aria-label="What to render">
+    <div class="field" data-control="prompt">
+      <div class="vs-gen-label"><label class="label" for="gen-prompt">Prompt</label><span class="vs-counter" data-counter="prompt" aria-live="off"></span></div>
+      <textarea class="textarea vs-gen-prompt" id="gen-prompt" data-bind="prompt" rows="4" maxlength="${PROMPT_MOST}" placeholder="What should the picture show?" aria-keyshortcuts="Control+Enter" data-keep></textarea>
+      ${error("prompt")}
+      ${baseModel?.suggestions?.length > 0 && html`<div class="vs-suggestions" aria-label="Ideas">${baseModel.suggestions.map(
+        (text) => html`<button type="button" class="chip" data-suggest="${text}" title="${text}"><span class="ellipsis">${text}</span></button>`,
+      )}</div>`}
+    </div>
+
+    ${baseModels.length > 1 && html`<div class="field" data-control="base_model_id"><span class="label" id="gen-base">Base model</span>
+      <div class="vs-bases" role="radiogroup" aria-labelledby="gen-base">${baseModels.map(
+        (model) => html`<label data-key="${model.id}"><input type="radio" name="base_model_id" value="${model.id}" data-base /><span><b>${model.label}</b><small>${model.description}</small></span></label>`,
+      )}</div>${error("base_model_id")}</div>`}
+
+    <vs-lora-mixer data-control="loras"></vs-lora-mixer>
+
+    <div class="field" data-control="size"><span class="label" id="gen-size">Size</span>
+      <div class="vs-sizes" role="group" aria-labelledby="gen-size">${sizes.map(
+        ([width, height]) => html`<button type="button" class="vs-size" data-size="${width}x${height}" aria-pressed="${width === form.width && height === form.height ? "true" : "false"}">${shape(width, height)}<span>${width} × ${height}</span></button>`,
+      )}${!preset && html`<button type="button" class="vs-size" aria-pressed="true" data-free>${shape(form.width, form.height)}<span>${form.width} × ${form.height}</span></button>`}</div>
+      ${error("size")}
+    </div>
+
+    <div class="vs-gen-row">
+      <div class="field" data-control="count"><span class="label" id="gen-count">Pictures</span>
+        <div class="segmented vs-counts" role="group" aria-labelledby="gen-count">${COUNTS.map(
+          (count) => html`<button type="button" data-count="${count}" aria-pressed="${count === form.count ? "true" : "false"}" aria-label="${count} picture${count === 1 ? "" : "s"}">${count}</button>`,
+        )}</div>${error("count")}</div>
+      <div class="field" data-control="seed"><label class="label" for="gen-seed">Seed</label>
+        <div class="vs-seed"><input class="input" id="gen-seed" data-bind="seed" type="text" inputmode="numeric" pattern="[0-9]*" maxlength="16" placeholder="Random" autocomplete="off" />
+          <button type="button" class="vs-mini" data-dice aria-label="Random seed each time" title="Random each time">${icon("dice", { size: 18 })}</button>
+          <button type="button" class="vs-mini" data-last-seed aria-label="Reuse the last seed" title="Reuse the last seed">${icon("undo", { size: 18 })}</button></div>${error("seed")}</div>
+    </div>
+
+    <details class="vs-advanced" data-advanced ${advanced ? html`open` : ""}>
+      <summary>${icon("sliders", { size: 18 })}Advanced${icon("chevron-down", { size: 18 })}</summary>
+      <div class="vs-advanced-body">
+        <div class="field" data-control="negative_prompt">
+          <div class="vs-gen-label"><label class="label" for="gen-negative">Negative prompt</label><span class="vs-counter" data-counter="negative_prompt"></span></div>
+          <textarea class="textarea" id="gen-negative" data-bind="negative_prompt" rows="2" maxlength="${PROMPT_MOST}" placeholder="What should stay out of it" data-keep></textarea>${error("negative_prompt")}
+        </div>
+        ${slider("steps", "Steps", { most: 60 })}
+        ${slider("guidance", "Guidance", { most: 20, step: 0.1, least: 0 })}
+        <div class="vs-gen-row">${select("sampler", "Sampler", samplers, form.sampler)}${select("schedule", "Schedule", schedules, form.schedule)}</div>
+        <div class="vs-gen-row">
+          ${["width", "height"].map((name) => html`<div class="field" data-control="${name}"><label class="label" for="gen-${name}">${name === "width" ? "Width" : "Height"}</label>
+            <input class="input" type="number" id="gen-${name}" data-bind="${name}" min="${baseModel?.min_size ?? 64}" max="${baseModel?.max_size ?? 2048}" step="${baseModel?.size_step ?? 8}" inputmode="numeric" />${error(name)}</div>`)}
+        </div>
+        <button type="button" class="btn ghost small" data-reset>${icon("undo", { size: 16 })}Back to the defaults of ${baseModel?.label ?? "this model"}</button>
+      </div>
+    </details>
+  </form>`;
+}

@@ -1,0 +1,512 @@
+// The generator: the form on one side, what it makes on the other. The form is kept in this browser; renders live on
+// the server, so the page can be closed and comes back to them.
+import { ApiError, View, api, confirmDialog, copyText, debounce, define, emptyState, errorState, html, icon, loginUrl, query, render, session, store, toast, toastError } from "./core.js";
+import { formFromJob, formFromRecipe, recipeOf } from "./generate_fill.js";
+import { PROMPT_MANY, PROMPT_MOST, bounds, formRequest, formTemplate, freshForm, repeatRequest, within } from "./generate_form.js";
+import { JobFeed, isActive } from "./job_feed.js";
+import { fileName, phaseOf } from "./job_progress.js";
+import { openLightbox } from "./lightbox.js";
+import "./lora_mixer.js";
+import { recipeText } from "./recipe.js";
+import { saveGeneration } from "./save_dialog.js";
+
+const FORM_KEY = "generate-form";
+const RECENT = 18;
+/** Names in errors that belong to a control of another name. */
+const CONTROL_OF = { width: "size", height: "size" };
+const WHO_MAY = {
+  admins: "Rendering is open to administrators at the moment.",
+  curators: "Rendering is open to curators and administrators at the moment.",
+  members: "Rendering is open to members.",
+};
+
+class Generator extends View {
+  #session = null;
+  #bases = { items: [], samplers: [], schedules: [] };
+  #form = freshForm(null);
+  #feed = null;
+  #order = [];
+  #shown = null;
+  #advanced = false;
+  #submitting = false;
+  #save = debounce(() => store.set(FORM_KEY, this.#form), 250);
+
+  start() {
+    this.#feed = new JobFeed(this.signal);
+    this.#advanced = store.get("generate-advanced", false);
+    this.listen(this.#feed, "job", (event) => this.#jobChanged(event.detail));
+    this.listen(this.#feed, "gone", (event) => this.#jobGone(event.detail));
+    this.listen(window, "vs:navigate", () => location.pathname === "/generate" && this.#fillFromAddress());
+    this.#listenForm();
+    this.#listenJobs();
+    this.#load();
+  }
+
+  async #load() {
+    render(this, html`<div class="vs-gen is-loading" aria-busy="true"><div class="skeleton"></div><div class="skeleton"></div></div>`);
+    try {
+      [this.#session, this.#bases] = await Promise.all([session(), api("/api/base-models", { signal: this.signal })]);
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      render(this, errorState(error, "The generator could not be loaded"));
+      this.querySelector("[data-retry]")?.addEventListener("click", () => this.#load());
+      return;
+    }
+    if (this.#bases.items.length === 0) {
+      render(this, emptyState({ icon: "cpu", title: "No base model yet", text: "The generator needs a base model. An administrator puts one into the models folder; it appears here after a restart." }));
+      return;
+    }
+    this.#form = this.#restore();
+    this.#frame();
+    await Promise.all([this.#fillFromAddress(), this.#resume()]);
+  }
+
+  /** What was in the form last time, as far as it still makes sense. */
+  #restore() {
+    const kept = store.get(FORM_KEY);
+    const known = this.#bases.items.find((model) => model.id === kept?.base_model_id);
+    if (kept && known) return { ...freshForm(known), ...kept, loras: Array.isArray(kept.loras) ? kept.loras : [] };
+    const first = this.#bases.items.find((model) => model.is_default) ?? this.#bases.items[0];
+    return freshForm(first, kept ? { prompt: kept.prompt ?? "", negative_prompt: kept.negative_prompt ?? "" } : {});
+  }
+
+  get #base() {
+    return this.#bases.items.find((model) => model.id === this.#form.base_model_id) ?? this.#bases.items[0];
+  }
+
+  #frame() {
+    render(
+      this,
+      html`<div class="vs-gen">
+        <section class="vs-gen-side" aria-label="Settings"><div data-form></div><div class="vs-gen-submit" data-submit></div></section>
+        <section class="vs-gen-stage" aria-label="Pictures"><div class="vs-strip" data-strip role="group" aria-label="Your renders"></div><div data-stage></div></section>
+      </div>`,
+    );
+    this.#drawForm();
+    this.#drawSubmit();
+    this.#drawStage();
+  }
+
+  /* ---------------------------------------------------------------- form */
+
+  #listenForm() {
+    this.on("input", "[data-bind]", (event, field) => this.#typed(field, false));
+    this.on("change", "[data-bind]", (event, field) => this.#typed(field, true));
+    this.on("change", "[data-base]", (event, field) => this.#chooseBase(field.value));
+    this.on("click", "[data-size]", (event, button) => {
+      const [width, height] = button.dataset.size.split("x").map(Number);
+      this.#set({ width, height });
+    });
+    this.on("click", "[data-count]", (event, button) => this.#set({ count: Number(button.dataset.count) }));
+    this.on("click", "[data-dice]", () => this.#set({ seed: "" }));
+    this.on("click", "[data-last-seed]", () => this.#reuseSeed());
+    this.on("click", "[data-reset]", () => this.#fill(freshForm(this.#base, { prompt: this.#form.prompt, loras: this.#form.loras })));
+    this.on("click", "[data-suggest]", (event, button) => this.#suggest(button.dataset.suggest));
+    this.on("mix-changed", "vs-lora-mixer", (event, mixer) => {
+      this.#form.loras = mixer.rows;
+      this.#save();
+    });
+    this.on("mix-trigger", "vs-lora-mixer", (event) => this.#insert(event.detail));
+    this.on("click", "[data-send]", () => this.#submit());
+    this.on("submit", "form", (event) => event.preventDefault());
+    this.listen(
+      this,
+      "toggle",
+      (event) => {
+        if (!event.target.matches("[data-advanced]")) return;
+        this.#advanced = event.target.open;
+        store.set("generate-advanced", this.#advanced);
+        if (this.mixer) this.mixer.advanced = this.#advanced;
+      },
+      { capture: true }, // toggle does not bubble
+    );
+    this.listen(document, "keydown", (event) => {
+      if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || document.querySelector("dialog[open]")) return;
+      event.preventDefault();
+      this.#submit();
+    });
+  }
+
+  #typed(field, done) {
+    const name = field.dataset.bind;
+    const limit = bounds(this.#base)[name];
+    if (limit) {
+      // Half-typed numbers are let be; the slider beside them is always whole.
+      if (field.type === "number" && !done) return;
+      const [least, most, whole] = limit;
+      this.#form[name] = within(field.value, least, most, this.#form[name], whole);
+    } else if (name === "seed") {
+      const digits = field.value.replace(/\D/g, "");
+      this.#form.seed = digits === "" ? "" : Math.min(Number(digits), Number.MAX_SAFE_INTEGER);
+      if (field.value !== digits) field.value = digits;
+    } else this.#form[name] = field.value;
+    this.#clearError(name);
+    this.#save();
+    if (name === "prompt" || name === "negative_prompt") this.#count(field);
+    else if (["width", "height"].includes(name)) this.#drawForm();
+    else this.#writeFields();
+  }
+
+  #set(values) {
+    Object.assign(this.#form, values);
+    for (const name of Object.keys(values)) this.#clearError(name);
+    this.#save();
+    this.#drawForm();
+  }
+
+  #fill(form) {
+    this.#form = form;
+    this.#save();
+    this.#drawForm();
+    this.#clearErrors();
+  }
+
+  #chooseBase(id) {
+    const { prompt, negative_prompt, seed, count, loras } = this.#form;
+    const model = this.#bases.items.find((one) => one.id === id);
+    if (model) this.#fill(freshForm(model, { prompt, negative_prompt, seed, count, loras }));
+  }
+
+  #reuseSeed() {
+    const last = this.#order.map((id) => this.#feed.jobs.get(id)).find((job) => job?.images?.length);
+    if (last) this.#set({ seed: last.images[0].seed });
+    else toast("No render yet: there is no seed to reuse.", "info");
+  }
+
+  #suggest(text) {
+    const before = this.#form.prompt;
+    this.#set({ prompt: text });
+    this.#field("prompt").focus();
+    if (before.trim() && !this.#base.suggestions.includes(before.trim())) toast("Prompt replaced", "info", { action: { label: "Undo", run: () => this.#set({ prompt: before }) } });
+  }
+
+  #insert(words) {
+    const { prompt } = this.#form;
+    if (prompt.toLowerCase().includes(words.toLowerCase())) return;
+    const text = prompt.trim() ? `${prompt.trim().replace(/,$/, "")}, ${words}` : words;
+    this.#set({ prompt: text.slice(0, PROMPT_MOST) });
+  }
+
+  #drawForm() {
+    const { samplers, schedules, items } = this.#bases;
+    const place = this.querySelector("[data-form]");
+    if (!place) return;
+    render(place, formTemplate(this.#form, { baseModels: items, samplers: samplers ?? [], schedules: schedules ?? [], baseModel: this.#base, advanced: this.#advanced }));
+    this.mixer = place.querySelector("vs-lora-mixer");
+    if (this.mixer.rows !== this.#form.loras) {
+      this.mixer.rows = this.#form.loras;
+      this.#form.loras = this.mixer.rows;
+    }
+    this.mixer.baseModel = this.#base;
+    this.mixer.advanced = this.#advanced;
+    this.#writeFields();
+  }
+
+  /** Put the form's values into its fields, but for the one being typed into. */
+  #writeFields() {
+    for (const field of this.querySelectorAll("[data-bind]")) {
+      const value = String(this.#form[field.dataset.bind] ?? "");
+      const typing = field === document.activeElement && field.type !== "range" && field.tagName !== "SELECT";
+      if (field.value !== value && !(typing && Number(field.value) === Number(value) && value !== "")) field.value = value;
+      if (field.type === "range") {
+        const [least, most] = [Number(field.min), Number(field.max)];
+        field.style.setProperty("--at", `${Math.min(100, Math.max(0, (100 * (Number(value) - least)) / (most - least)))}%`);
+      }
+      if (field.tagName === "TEXTAREA") this.#count(field);
+    }
+    for (const radio of this.querySelectorAll("[data-base]")) radio.checked = radio.value === this.#form.base_model_id;
+  }
+
+  #count(field) {
+    const name = field.dataset.bind;
+    const { length } = field.value;
+    const counter = this.querySelector(`[data-counter="${name}"]`);
+    if (counter) {
+      counter.textContent = length ? `${length} / ${PROMPT_MOST}` : "";
+      counter.dataset.level = length >= PROMPT_MOST ? "full" : length >= PROMPT_MANY ? "many" : "";
+    }
+    if (name === "prompt" && this.mixer) this.mixer.prompt = field.value;
+  }
+
+  #field(name) {
+    return this.querySelector(`[data-bind="${name}"]`);
+  }
+
+  /* ---------------------------------------------------------------- errors beside their controls */
+
+  #clearError(name) {
+    const control = CONTROL_OF[name] ?? name;
+    for (const key of [name, control]) {
+      const place = this.querySelector(`[data-error="${key}"]`);
+      if (place) place.hidden = true;
+      this.#field(key)?.removeAttribute("aria-invalid");
+    }
+  }
+
+  #clearErrors() {
+    for (const place of this.querySelectorAll("[data-error]")) place.hidden = true;
+    for (const field of this.querySelectorAll("[aria-invalid]")) field.removeAttribute("aria-invalid");
+    if (this.mixer) this.mixer.error = "";
+    this.#drawSubmit();
+  }
+
+  #showError(error) {
+    const name = (error.field ?? "").split(".")[0];
+    const text = [error.message, error.hint].filter(Boolean).join(" ");
+    if (name === "loras") {
+      this.mixer.error = text;
+      this.mixer.scrollIntoView({ block: "nearest", behavior: "smooth" });
+      return;
+    }
+    const own = this.querySelector(`[data-error="${CSS.escape(name)}"]`);
+    const place = own ?? this.querySelector(`[data-error="${CONTROL_OF[name] ?? ""}"]`);
+    if (!place) {
+      this.#drawSubmit(text);
+      return;
+    }
+    const fold = place.closest("details");
+    if (fold) fold.open = true;
+    place.textContent = text;
+    place.hidden = false;
+    const field = this.#field(name);
+    field?.setAttribute("aria-invalid", "true");
+    field?.focus();
+  }
+
+  /* ---------------------------------------------------------------- submitting */
+
+  #drawSubmit(problem = "") {
+    const place = this.querySelector("[data-submit]");
+    if (!place) return;
+    const now = this.#session;
+    if (!now.may_generate) {
+      render(place, this.#refusal(now));
+      return;
+    }
+    render(
+      place,
+      html`${problem && html`<p class="notice err" role="alert">${icon("alert-circle")}<span>${problem}</span></p>`}
+        <button type="button" class="btn primary large block" data-send aria-busy="${this.#submitting ? "true" : "false"}">${icon("sparkles")}Generate<kbd class="vs-key" aria-hidden="true">Ctrl ↵</kbd></button>`,
+    );
+  }
+
+  #refusal(now) {
+    const reason = WHO_MAY[now.generator_access] ?? "Rendering is not open to you at the moment.";
+    if (now.user) return html`<p class="notice warn" role="status">${icon("lock")}<span>${reason} Your settings are kept in this browser; ask an administrator for access.</span></p>`;
+    return html`<p class="notice" role="status">${icon("lock")}<span>${reason} Log in and come back: what you typed stays here.</span></p>
+      <a class="btn primary large block" href="${loginUrl()}">${icon("login")}Log in to render</a>
+      ${now.registration === "open" && html`<a class="btn ghost block" href="/register?next=%2Fgenerate">Create an account</a>`}`;
+  }
+
+  async #submit() {
+    if (this.#submitting || !this.#session?.may_generate) return;
+    this.#clearErrors();
+    if (!this.#form.prompt.trim()) {
+      this.#showError(new ApiError(422, { field: "prompt", message: "Write what the picture should show." }));
+      return;
+    }
+    await this.#send(formRequest(this.#form), true);
+  }
+
+  /** @param {boolean} fromForm errors go beside the form's controls, else into a toast */
+  async #send(json, fromForm = false) {
+    this.#submitting = true;
+    this.#drawSubmit();
+    try {
+      const job = await api("/api/generations", { json, signal: this.signal });
+      this.#order.unshift(job.id);
+      this.#feed.take(job);
+      this.#show(job.id);
+      if (innerWidth <= 980) this.querySelector(".vs-gen-stage").scrollIntoView({ behavior: "smooth", block: "start" });
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      if (fromForm && error instanceof ApiError) {
+        this.#submitting = false;
+        this.#drawSubmit();
+        this.#showError(error);
+      } else toastError(error);
+    } finally {
+      this.#submitting = false;
+      this.querySelector("[data-send]")?.setAttribute("aria-busy", "false");
+    }
+  }
+
+  /* ---------------------------------------------------------------- jobs */
+
+  #listenJobs() {
+    this.on("click", "[data-job]", (event, button) => this.#show(button.dataset.job));
+    this.on("job-action", "vs-job", (event) => this.#act(event.detail));
+    this.on("job-view", "vs-job", (event) => this.#look(event.detail.job, event.detail.index));
+  }
+
+  /** Renders of this person that run, and the latest that are done. */
+  async #resume() {
+    if (!this.#session.user && !this.#session.may_generate) return;
+    try {
+      const [active, latest] = await Promise.all([
+        api("/api/generations", { query: { status: "active", limit: 100 }, signal: this.signal }),
+        api("/api/generations", { query: { limit: RECENT }, signal: this.signal }),
+      ]);
+      const jobs = new Map([...active.items, ...latest.items].map((job) => [job.id, job]));
+      const old = [...jobs.values()].sort((a, b) => b.created_at.localeCompare(a.created_at)).map((job) => job.id);
+      this.#order = [...this.#order, ...old.filter((id) => !this.#order.includes(id))];
+      for (const job of jobs.values()) this.#feed.take(job);
+      if (!this.#shown) this.#show(this.#order.find((id) => isActive(jobs.get(id) ?? {})) ?? this.#order[0] ?? null);
+    } catch (error) {
+      // Without them one can still render; a guest has none.
+      if (error.name !== "AbortError" && error.status !== 401) toastError(error);
+    }
+    this.#drawStrip();
+  }
+
+  #show(id) {
+    this.#shown = id;
+    if (id) this.#feed.focus(id);
+    this.#drawStage();
+    this.#drawStrip();
+  }
+
+  #jobChanged(job) {
+    if (!this.#order.includes(job.id)) this.#order.unshift(job.id);
+    if (job.id === this.#shown) this.#drawStage();
+    this.#drawStrip();
+  }
+
+  #jobGone(id) {
+    this.#order = this.#order.filter((other) => other !== id);
+    if (this.#shown === id) this.#show(this.#order[0] ?? null);
+    else this.#drawStrip();
+  }
+
+  #drawStage() {
+    const place = this.querySelector("[data-stage]");
+    if (!place) return;
+    const job = this.#feed.jobs.get(this.#shown);
+    if (!job) {
+      render(place, html`<div class="vs-stage-empty" data-key="empty">${icon("sparkles", { size: 34 })}<h2>Your picture appears here</h2><p class="muted">Describe it, mix in a few LoRAs if you like, and press Generate.</p></div>`);
+      return;
+    }
+    let view = place.querySelector("vs-job");
+    if (!view) {
+      view = document.createElement("vs-job");
+      place.replaceChildren(view);
+    }
+    view.job = job;
+  }
+
+  #drawStrip() {
+    const place = this.querySelector("[data-strip]");
+    if (!place) return;
+    const jobs = this.#order.map((id) => this.#feed.jobs.get(id)).filter(Boolean).slice(0, RECENT + 6);
+    place.hidden = jobs.length < 2;
+    if (place.hidden) return;
+    render(
+      place,
+      html`${jobs.map((job) => stripItem(job, job.id === this.#shown))}<a class="vs-strip-all" href="/history" data-key="all" aria-label="All renders">${icon("history")}<small>All</small></a>`,
+    );
+  }
+
+  async #act({ name, job, image }) {
+    const run = {
+      cancel: () => this.#cancel(job),
+      save: () => saveGeneration(job, image && job.images.length > 1 ? [image.id] : null),
+      again: () => this.#send(repeatRequest(job, job.request.seed ?? job.images[0]?.seed)),
+      vary: () => this.#send(repeatRequest(job)),
+      seed: () => {
+        this.#set({ seed: image?.seed ?? job.images[0]?.seed ?? "" });
+        toast("Seed taken over", "ok", { timeout: 2000 });
+      },
+      recipe: () => copyText(recipeText(recipeOf(job, job.images[0])), "Recipe copied"),
+      settings: () => this.#fillFrom(formFromJob(job, { baseModels: this.#bases.items, signal: this.signal }), "Settings taken over"),
+      delete: () => this.#delete(job),
+    }[name];
+    try {
+      await run?.();
+    } catch (error) {
+      toastError(error);
+    }
+  }
+
+  async #cancel(job) {
+    const answer = await api(`/api/generations/${encodeURIComponent(job.id)}/cancel`, { method: "POST", signal: this.signal });
+    this.#feed.take(answer?.id ? answer : { id: job.id, status: "cancelled" });
+  }
+
+  async #delete(job) {
+    const count = job.images?.length ?? 0;
+    const sure =
+      count === 0 ||
+      (await confirmDialog({
+        title: "Delete this render?",
+        text: html`${count === 1 ? "Its picture" : `Its ${count} pictures`} will be deleted; pictures saved to a gallery stay. <strong>This cannot be undone. Gone is gone.</strong>`,
+        confirm: "Delete",
+        danger: true,
+      }));
+    if (!sure) return;
+    await api(`/api/generations/${encodeURIComponent(job.id)}`, { method: "DELETE", signal: this.signal });
+    this.#feed.forget(job.id);
+    this.#jobGone(job.id);
+  }
+
+  #look(job, index) {
+    openLightbox({
+      items: () => job.images.map((image) => ({ ...image, title: job.request.prompt })),
+      index,
+      detail: async (item) => ({ title: "Render", recipe: recipeOf(job, item) }),
+      actions: (item) => html`<button type="button" class="btn primary small" data-run="save">${icon("save", { size: 16 })}Save to gallery</button>
+        <a class="btn small" href="${item.url}" download="${fileName(job, item)}">${icon("download", { size: 16 })}Download</a>
+        <button type="button" class="btn ghost small" data-run="seed">${icon("hash", { size: 16 })}Use seed</button>`,
+      run: (name, item) => this.#act({ name, job, image: item }),
+    });
+  }
+
+  /* ---------------------------------------------------------------- filling the form */
+
+  async #fillFromAddress() {
+    const params = query();
+    const [lora, image, generation, prompt] = ["lora", "image", "generation", "prompt"].map((name) => params.get(name));
+    if (!lora && !image && !generation && !prompt) return;
+    // Once is enough: a reload keeps what was changed since.
+    history.replaceState(history.state, "", "/generate");
+    const { items: baseModels, samplers = [], schedules = [] } = this.#bases;
+    try {
+      if (prompt) this.#set({ prompt: prompt.slice(0, PROMPT_MOST) });
+      if (lora) await this.mixer.addById(lora, { weight: 0.8 });
+      if (image) {
+        const picture = await api(`/api/images/${encodeURIComponent(image)}`, { signal: this.signal });
+        if (!picture.recipe) toast("This picture carries no recipe, so there is nothing to fill in.", "warn");
+        else await this.#fillFrom(formFromRecipe(picture.recipe, { form: this.#form, baseModels, samplers, schedules, signal: this.signal }), `Filled in from “${picture.title || "the picture"}”`);
+      }
+      if (generation) {
+        const job = await api(`/api/generations/${encodeURIComponent(generation)}`, { signal: this.signal });
+        this.#feed.take(job);
+        this.#show(job.id);
+        await this.#fillFrom(formFromJob(job, { baseModels, signal: this.signal }), "Filled in from your render");
+      }
+    } catch (error) {
+      toastError(error);
+    }
+  }
+
+  async #fillFrom(filling, message) {
+    const { form, missing } = await filling;
+    this.#fill(form);
+    if (missing.length) toast(`Not in this library, so left out: ${missing.join(", ")}`, "warn", { timeout: 9000 });
+    else toast(message, "ok", { timeout: 2500 });
+  }
+}
+
+function stripItem(job, shown) {
+  const image = job.images?.[0];
+  const picture = image?.thumb?.small ?? image?.url ?? (isActive(job) ? job.preview : null);
+  const signs = { failed: "alert-circle", cancelled: "ban" };
+  const label = `${isActive(job) ? phaseOf(job) : job.status}: ${(job.request?.prompt ?? "").slice(0, 120)}`;
+  return html`<button type="button" class="vs-strip-item" data-key="${job.id}" data-job="${job.id}" data-status="${job.status}" aria-current="${shown ? "true" : "false"}" aria-label="${label}" title="${label}" style="--value:${job.progress ?? 0}">
+    ${picture ? html`<img src="${picture}" alt="" />` : signs[job.status] ? icon(signs[job.status]) : ""}
+    ${isActive(job) && html`<span class="vs-strip-ring">${job.status === "running" ? `${Math.round((job.progress ?? 0) * 100)}%` : icon("clock", { size: 16 })}</span>`}
+    ${job.images?.length > 1 && html`<small>${job.images.length}</small>`}
+  </button>`;
+}
+
+define("vs-generator", Generator);
+define("vs-page-generate", class extends Generator {});
