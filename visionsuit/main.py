@@ -22,11 +22,13 @@ from visionsuit.runtime import Runtime
 from visionsuit.schedule import Background
 from visionsuit.search import api as search_api
 from visionsuit.site import api as site_api
+from visionsuit.uploads import avatar_api
 from visionsuit.web import Edge, add_error_handlers
 
 ROUTERS: list[APIRouter] = [
     accounts_api.router,
     users_api.router,
+    avatar_api.router,
     site_api.router,
     audit_api.router,
     downloads_api.router,
