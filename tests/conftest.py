@@ -15,6 +15,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from tests.postgres import find_binaries, fresh_database, make_template, running_server
 from tests.s3server import serve_s3
 from visionsuit.accounts.tables import Account
 from visionsuit.core.actor import GUEST, SYSTEM, Actor, Role
@@ -33,10 +34,36 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(_env_file=None, data_dir=tmp_path / "data", models_dir=MODELS_DIR, worker=False)  # type: ignore[call-arg]
 
 
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """Address of a PostgreSQL server of our own; without its programs, tests on it are skipped."""
+    binaries = find_binaries()
+    if binaries is None:
+        pytest.skip("PostgreSQL's programs are not installed (apt install postgresql)")
+    with running_server(binaries) as server:
+        make_template(server)
+        yield server
+
+
 @pytest.fixture
-def runtime(settings: Settings) -> Iterator[Runtime]:
-    database = open_database(settings.database)
-    create_schema(database)
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """Address of a fresh PostgreSQL database with the schema."""
+    with fresh_database(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture
+def database_url(request: pytest.FixtureRequest, settings: Settings) -> str:
+    """SQLite, or what `tests.postgres.both_databases` asks for."""
+    kind = getattr(request, "param", "sqlite")
+    return request.getfixturevalue("postgres_url") if kind == "postgresql" else settings.database
+
+
+@pytest.fixture
+def runtime(settings: Settings, database_url: str) -> Iterator[Runtime]:
+    database = open_database(database_url)
+    if database.dialect.name == "sqlite":
+        create_schema(database)
     storage = FolderStorage(settings.storage_folder)
     storage.prepare()
     yield Runtime(settings=settings, database=database, storage=storage, engine=MockEngine(), secret=b"s" * 32)

@@ -208,7 +208,7 @@ def count_download(ctx: Ctx, version: ModelVersion) -> None:
     count = DownloadCount(account_id=ctx.actor.user_id, version_id=row_id(version), day=utcnow().date())
     insert = postgresql.insert if ctx.session.get_bind().dialect.name == "postgresql" else sqlite.insert
     counted = insert(DownloadCount).values(count.model_dump()).on_conflict_do_nothing()
-    if ctx.session.connection().execute(counted).rowcount == 0:
+    if ctx.session.execute(counted.returning(col(DownloadCount.version_id))).first() is None:
         return
     # In the database, so that two downloads at once are two.
     ctx.session.execute(

@@ -36,12 +36,13 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What is listed. `columns` include `id`; `sorts` are the columns that can be sorted by."""
+    """What is listed. `columns` include `id`; `sorts` are the columns that can be sorted by, with their Python type."""
 
     kind: Kind
     table: type[Asset]
     columns: Sequence[Any]
     sorts: dict[Sort, tuple[Any, type]]
+    few: int = FEW
 
 
 def list_assets(ctx: Ctx, source: Source, request: ListRequest) -> Listing:
@@ -121,7 +122,7 @@ def _by_column(ctx: Ctx, source: Source, plan: Plan, sort: Sort, cursor: str | N
 
 
 def _matching(ctx: Ctx, source: Source, plan: Plan) -> list[sa.TextClause]:
-    few = matches(ctx, source.kind, plan.match, most=FEW + 1) <= FEW
+    few = matches(ctx, source.kind, plan.match, most=source.few + 1) <= source.few
     if not few and not plan.filtered:
         return []
     match: Match = plan.match if few else plan.match.exact()

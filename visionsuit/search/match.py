@@ -32,9 +32,11 @@ class Match:
         return replace(self, terms=tuple(replace(term, prefix=False) for term in self.terms))
 
     def in_title(self) -> "Match":
-        return replace(self, terms=self._title_terms())
+        """Those of the matches that have every word in the title too."""
+        return replace(self, terms=self.terms + self._title_terms())
 
     def not_in_title(self) -> "Match":
+        """All other matches."""
         return replace(self, not_all=self._title_terms())
 
     def _title_terms(self) -> tuple[Term, ...]:

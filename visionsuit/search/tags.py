@@ -51,11 +51,11 @@ def count_tags(session: Session, kind: Kind, *, gone: Mapping[str, str], come: M
     for key in come.keys() - gone.keys():
         changes[kind.value, key] += 1
         changes["", key] += 1
-        names[key] = come[key]
+        names.setdefault(key, come[key])
     for key in gone.keys() - come.keys():
         changes[kind.value, key] -= 1
         changes["", key] -= 1
-        names[key] = gone[key]
+        names.setdefault(key, gone[key])
 
 
 def _write_counts(session: Session) -> None:
