@@ -6,7 +6,10 @@ from dataclasses import dataclass
 import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from visionsuit.accounts.sessions import delete_expired_sessions
+from visionsuit.accounts.throttle import delete_old_attempts
 from visionsuit.core.actor import SYSTEM
+from visionsuit.core.clock import utcnow
 from visionsuit.generation.run import render
 from visionsuit.generation.service import KIND
 from visionsuit.jobs import presence
@@ -36,7 +39,17 @@ def take_back_jobs(runtime: Runtime) -> None:
         presence.take_back_stalled(ctx)
 
 
-SCHEDULE: tuple[Entry, ...] = (Entry("take_back_jobs", 15, take_back_jobs),)
+def forget_old_logins(runtime: Runtime) -> None:
+    """Rows that have lost their meaning; nothing that is checked depends on their going."""
+    with runtime.open_ctx(SYSTEM) as ctx:
+        delete_expired_sessions(ctx)
+        delete_old_attempts(ctx, utcnow())
+
+
+SCHEDULE: tuple[Entry, ...] = (
+    Entry("take_back_jobs", 15, take_back_jobs),
+    Entry("forget_old_logins", 3600, forget_old_logins),
+)
 
 
 class Background:

@@ -16,14 +16,16 @@ from visionsuit.galleries.service import (
     order_items,
     remove_item,
 )
-from visionsuit.galleries.tables import ItemKind
+from visionsuit.galleries.tables import Gallery, ItemKind
 from visionsuit.images.out import ImageTile
 from visionsuit.modelcards.out import ModelTile
 from visionsuit.search.params import ListDep
+from visionsuit.site.stats import public_counter, register_counter
 from visionsuit.visibility import Visibility
 from visionsuit.web import CtxDep, ReadCtxDep
 
 router = APIRouter(prefix="/api/galleries", tags=["galleries"])
+register_counter("galleries", public_counter(Gallery))
 
 PublicId = Annotated[str, Field(max_length=64)]
 

@@ -8,12 +8,14 @@ from visionsuit.modelcards.covers import copy_cover
 from visionsuit.modelcards.out import ModelDetail, ModelTile, model_detail, model_tiles
 from visionsuit.modelcards.queries import get_card, list_cards
 from visionsuit.modelcards.service import change_card, delete_card
-from visionsuit.modelcards.tables import ModelType
+from visionsuit.modelcards.tables import ModelCard, ModelType
 from visionsuit.search.params import ListDep
+from visionsuit.site.stats import public_counter, register_counter
 from visionsuit.visibility import Visibility
 from visionsuit.web import ActorDep, CtxDep, ReadCtxDep, RuntimeDep
 
 router = APIRouter(prefix="/api/models", tags=["models"])
+register_counter("models", public_counter(ModelCard))
 
 
 class ModelList(BaseModel):

@@ -4,9 +4,12 @@ import threading
 import time
 from collections.abc import Callable
 
+import sqlalchemy as sa
 from sqlmodel import Session
 
+from visionsuit.core.actor import GUEST
 from visionsuit.runtime import Ctx
+from visionsuit.visibility import Asset, visible_to
 
 #: What may be counted, in the order it is shown; what no feature counts is 0.
 NAMES = ("models", "images", "galleries", "generations", "members")
@@ -22,6 +25,16 @@ def register_counter(name: str, counter: Counter) -> None:
     if name not in NAMES:
         raise ValueError(f"unknown number: {name}")
     _counters[name] = counter
+
+
+def public_counter(table: type[Asset]) -> Counter:
+    """Counter of the assets that a guest finds in lists."""
+
+    def count(session: Session) -> int:
+        query = sa.select(sa.func.count()).select_from(table).where(visible_to(GUEST, table, listed=True))
+        return session.execute(query).scalar_one()
+
+    return count
 
 
 class StatsCache:
