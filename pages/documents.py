@@ -1,4 +1,4 @@
-"""The HTML documents that Gradio sends, made ours: own head before Gradio's scripts, and a page for addresses that are not.
+"""The HTML documents that Gradio sends, made ours: own head before its scripts, a page for addresses that are not.
 
 Gradio adds a `head=` only once its own scripts run, which is too late for theme, styles and title.
 """
@@ -13,7 +13,9 @@ from pages.assets import Assets
 
 #: Gradio's advertisement of itself, a manifest that is not there, a white first frame.
 UNWANTED = re.compile(
-    r"<meta\s+(?:property|name)=\"(?:og|twitter):[^>]*>|<link rel=\"manifest\"[^>]*>|<style>\s*:root\s*\{\s*--bg:.*?</style>",
+    r"<meta\s+(?:property|name)=\"(?:og|twitter):[^>]*>"
+    r"|<link rel=\"manifest\"[^>]*>"
+    r"|<style>\s*:root\s*\{\s*--bg:.*?</style>",
     re.DOTALL,
 )
 

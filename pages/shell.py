@@ -1,5 +1,6 @@
 """The frame around the pages: their order, their addresses, and how Gradio is mounted."""
 
+import warnings
 from collections.abc import Callable
 from types import ModuleType
 from urllib.parse import quote
@@ -42,7 +43,24 @@ def mount(api: FastAPI, ui: gr.Blocks, runtime: Runtime) -> FastAPI:
     api.mount("/ui", assets, name="ui")
     for short, page in SHORT_LINKS.items():
         api.add_api_route(f"/{short}/{{public_id}}", redirect_to(page), include_in_schema=False)
-    app = gr.mount_gradio_app(
+    with warnings.catch_warnings():
+        # It warns that a site of several pages has no server-side rendering even where none is asked for.
+        warnings.filterwarnings("ignore", message="SSR mode is not supported")
+        app = mount_gradio(api, ui)
+    own = {f"/{page.PATH}": page.TITLE for page in PAGES}
+    extra = {f"/{path}": title for path, title in EXTRA_VIEWS.items()}
+    app.add_middleware(
+        PageDocuments,
+        assets=assets,
+        titles=own | extra,
+        gradio_paths=set(own),
+        site_title=runtime.settings.site_title,
+    )
+    return app
+
+
+def mount_gradio(api: FastAPI, ui: gr.Blocks) -> FastAPI:
+    return gr.mount_gradio_app(
         api,
         ui,
         path="/",
@@ -60,16 +78,6 @@ def mount(api: FastAPI, ui: gr.Blocks, runtime: Runtime) -> FastAPI:
             body_background_fill="#0a0a0b", body_background_fill_dark="#0a0a0b"
         ),
     )
-    own = {f"/{page.PATH}": page.TITLE for page in PAGES}
-    extra = {f"/{path}": title for path, title in EXTRA_VIEWS.items()}
-    app.add_middleware(
-        PageDocuments,
-        assets=assets,
-        titles=own | extra,
-        gradio_paths=set(own),
-        site_title=runtime.settings.site_title,
-    )
-    return app
 
 
 def name_visitor(request: Request) -> str:

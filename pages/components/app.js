@@ -6,4 +6,5 @@ import "./explorer.js";
 import "./generator.js";
 import "./history.js";
 import "./home.js";
+import "./upload.js";
 import "./shell.js";

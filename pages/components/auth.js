@@ -2,9 +2,9 @@
 import { View, api, define, emptyState, html, icon, loginUrl, nextPath, query, render, session } from "./core.js";
 import { bindForm, field, formError } from "./forms.js";
 
-const passwordField = (label = "Password", autocomplete = "current-password", hint) => field({ name: "password", label, type: "password", autocomplete, required: true, maxlength: 1024, hint });
+const passwordField = (label = "Password", autocomplete = "current-password", hint) => field({ name: "password", label, type: "password", autocomplete, required: true, maxlength: 1024, minlength: autocomplete === "new-password" ? 8 : undefined, hint });
 const emailField = (autofocus = true) => field({ name: "email", label: "E-mail", type: "email", autocomplete: "username", required: true, maxlength: 254, autofocus });
-const nameField = () => field({ name: "name", label: "Name", autocomplete: "nickname", required: true, maxlength: 80, hint: "What others see beside your pictures." });
+const nameField = () => field({ name: "name", label: "Name", autocomplete: "nickname", required: true, maxlength: 160, hint: "What others see beside your pictures." });
 
 class Auth extends View {
   async start() {

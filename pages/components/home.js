@@ -80,7 +80,7 @@ function welcome(now) {
 }
 
 function counters(stats) {
-  const shown = stats ? COUNTERS.filter(([key]) => stats[key] > 0) : [];
+  const shown = stats ? COUNTERS.filter(([key]) => stats[key] > (key === "members" ? 1 : 0)) : [];
   return shown.length > 0 && html`<dl class="counters">${shown.map(([key, label]) => html`<div data-key="${key}"><dd>${formatNumber(stats[key])}</dd><dt>${stats[key] === 1 ? label.replace(/s$/, "").replace(/ie$/, "y") : label}</dt></div>`)}</dl>`;
 }
 
