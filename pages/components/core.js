@@ -48,7 +48,7 @@ export function html(strings, ...values) {
   let text = strings[0];
   for (let i = 0; i < values.length; i++) {
     if (text.lastIndexOf("<") > text.lastIndexOf(">")) {
-      if (/=\s*$/.test(strings[i])) throw new Error("Quote the attribute: " + strings[i].slice(-40));
+      if (/\s[\w:-]+=\s*$/.test(strings[i])) throw new Error("Quote the attribute: " + strings[i].slice(-40));
       if (/\son\w+\s*=\s*["'][^"']*$/i.test(text)) throw new Error("No values in event attributes: " + strings[i].slice(-40));
     }
     text += put(values[i], strings[i]) + strings[i + 1];
