@@ -1,6 +1,7 @@
 """Start VisionSuit: `python app.py`. Wiring only: settings -> Runtime -> REST -> pages -> serve."""
 
 import os
+import sys
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -9,7 +10,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from pages.shell import build_ui, mount
-from visionsuit.boot import build_runtime, prepare
+from visionsuit.boot import address, build_runtime, prepare
 from visionsuit.core.config import Settings
 from visionsuit.log import configure_logging
 from visionsuit.main import create_api, guarded
@@ -29,7 +30,9 @@ def main() -> None:
     settings = Settings()
     configure_logging(settings)
     runtime = build_runtime(settings)
-    prepare(runtime)
+    setup_link = prepare(runtime)
+    sys.stdout.write(welcome(settings, setup_link))
+    sys.stdout.flush()
     uvicorn.run(
         create_app(runtime),
         host=settings.host,
@@ -39,6 +42,14 @@ def main() -> None:
         timeout_graceful_shutdown=5,
         server_header=False,
     )
+
+
+def welcome(settings: Settings, setup_link: str | None) -> str:
+    """What a person needs to get in."""
+    lines = [f"{settings.site_title} is starting on {address(settings)} (stop it with Ctrl+C)."]
+    if setup_link:
+        lines += ["There is no account yet. Open this link once to become its administrator:", "", f"    {setup_link}"]
+    return "\n" + "\n".join(lines) + "\n\n"
 
 
 if __name__ == "__main__":

@@ -29,13 +29,14 @@ class Server:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_path = data_dir.with_name(data_dir.name + ".log")
+        admin = {"VISIONSUIT_ADMIN_EMAIL": ADMIN["email"], "VISIONSUIT_ADMIN_PASSWORD": ADMIN["password"]}
         self._environment = {
             **os.environ,
             "VISIONSUIT_DATA_DIR": str(data_dir),
             "VISIONSUIT_PORT": str(self.port),
             "VISIONSUIT_ENGINE": "mock",
             "OMP_NUM_THREADS": "1",
-            **({"VISIONSUIT_ADMIN_EMAIL": ADMIN["email"], "VISIONSUIT_ADMIN_PASSWORD": ADMIN["password"]} if with_admin else {}),
+            **(admin if with_admin else {}),
             **environment,
         }
         self.process: subprocess.Popen[bytes] | None = None

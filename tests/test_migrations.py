@@ -14,7 +14,13 @@ from visionsuit.db import create_schema, migrate, open_database
 def address(request: pytest.FixtureRequest, tmp_path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'migrated.db'}"
-    return request.getfixturevalue("postgres_url")
+    url = request.getfixturevalue("postgres_url")
+    database = open_database(url)
+    with database.begin() as connection:
+        connection.execute(sa.text("DROP SCHEMA public CASCADE"))
+        connection.execute(sa.text("CREATE SCHEMA public"))
+    database.dispose()
+    return url
 
 
 def tables_of(database: sa.Engine) -> set[str]:
@@ -30,7 +36,8 @@ def test_migrated_is_what_the_code_says(address: str, tmp_path) -> None:
         differences = [
             difference
             for difference in compare_metadata(context, SQLModel.metadata)
-            if not (difference[0] == "remove_table" and difference[1].name.startswith("search_"))
+            # The index is made by its own SQL, which no metadata knows.
+            if not (difference[0].startswith("remove_") and "search_" in difference[1].name)
         ]
     assert differences == []
     if database.dialect.name == "sqlite":

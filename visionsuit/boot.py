@@ -6,8 +6,6 @@ import secrets
 import shutil
 from pathlib import Path
 
-import structlog
-
 from visionsuit.accounts.setup import prepare_first_admin
 from visionsuit.core.config import Settings
 from visionsuit.db import migrate, open_database
@@ -15,8 +13,6 @@ from visionsuit.engine.factory import create_engine
 from visionsuit.generation.base_models import sync_base_models
 from visionsuit.runtime import Runtime
 from visionsuit.storage.factory import create_storage
-
-log = structlog.get_logger()
 
 
 def build_runtime(settings: Settings) -> Runtime:
@@ -31,15 +27,17 @@ def build_runtime(settings: Settings) -> Runtime:
     )
 
 
-def prepare(runtime: Runtime) -> None:
-    """Migrate, create buckets, empty the scratch folder, register base models, see that somebody can get in."""
+def prepare(runtime: Runtime) -> str | None:
+    """Migrate, create buckets, empty the scratch folder, register base models, see that somebody can get in.
+
+    Returns the one-time link that makes the administrator, while there is no account.
+    """
     migrate(runtime.database)
     runtime.storage.prepare()
     empty_scratch(runtime.settings.scratch_dir)
     sync_base_models(runtime)
     setup_path = prepare_first_admin(runtime)
-    if setup_path:
-        log.warning("setup_needed", open=address(runtime.settings) + setup_path)
+    return address(runtime.settings) + setup_path if setup_path else None
 
 
 def address(settings: Settings) -> str:
@@ -64,7 +62,9 @@ def read_or_create_secret(path: Path) -> bytes:
         draft.unlink()
     secret = path.read_bytes()
     if len(secret) < 32:
-        raise RuntimeError(f"{path} is damaged: {len(secret)} bytes instead of 32. Restore it, or delete it to end all sessions.")
+        raise RuntimeError(
+            f"{path} is damaged: {len(secret)} bytes instead of 32. Restore it, or delete it to end all sessions."
+        )
     return secret
 
 

@@ -6,13 +6,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from visionsuit import demo
 from visionsuit.accounts import service as accounts
 from visionsuit.boot import build_runtime, prepare
 from visionsuit.core.actor import SYSTEM, Role
 from visionsuit.core.config import Settings
 from visionsuit.core.errors import AppError
 from visionsuit.db import migrate
+from visionsuit.demo import seed as demo
 from visionsuit.doctor import run_checks
 from visionsuit.log import configure_logging
 from visionsuit.runtime import Runtime

@@ -8,7 +8,10 @@ import structlog
 from visionsuit.core.config import Settings
 
 #: Libraries that narrate their normal work.
-QUIET = ("httpx", "httpcore", "urllib3", "botocore", "boto3", "apscheduler", "asyncio", "PIL", "diffusers", "transformers")
+QUIET = (
+    *("alembic", "uvicorn", "httpx", "httpcore", "urllib3", "botocore", "boto3"),
+    *("apscheduler", "asyncio", "PIL", "diffusers", "transformers"),
+)
 
 
 def configure_logging(settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""Write a revision that brings the newest one to what the tables say: `python -m visionsuit.migrations.new "what changes"`."""
+"""Write a revision: `python -m visionsuit.migrations.new "what changes"`, from what the tables say beyond the newest."""
 
 import sys
 import tempfile

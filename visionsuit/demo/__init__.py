@@ -1,0 +1,1 @@
+"""A demonstration library, rendered on the spot: see seed.py."""
