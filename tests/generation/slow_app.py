@@ -25,7 +25,11 @@ def main() -> None:
     runtime.storage.prepare()
     sync_base_models(runtime)
     uvicorn.run(
-        guarded(create_api(runtime), runtime), host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=3
+        guarded(create_api(runtime), runtime),
+        host="127.0.0.1",
+        port=port,
+        log_level="warning",
+        timeout_graceful_shutdown=3,
     )
 
 

@@ -32,9 +32,7 @@ def test_base_models_say_what_a_form_needs(site: Runtime, client: TestClient) ->
     assert {"id": "karras", "label": "Karras"} in answer["schedules"]
 
 
-def test_the_way_of_a_render(
-    site: Runtime, client: TestClient, people: People, bearer: Bearer, worker: Worker
-) -> None:
+def test_the_way_of_a_render(site: Runtime, client: TestClient, people: People, bearer: Bearer, worker: Worker) -> None:
     headers = bearer(people.user)
     card = make_card(site, people.curator)
     answer = post(client, headers, loras=[{"model_id": card.public_id, "weight": 0.8}])
@@ -90,7 +88,9 @@ def test_refusals_have_the_common_shape(site: Runtime, client: TestClient, peopl
         ({"loras": [{"model_id": bad.public_id, "weight": None}]}, "loras.0.weight", "invalid_input"),
     ):
         answer = client.post(
-            "/api/generations", content=_json({**WANTED, **body}), headers={**headers, "Content-Type": "application/json"}
+            "/api/generations",
+            content=_json({**WANTED, **body}),
+            headers={**headers, "Content-Type": "application/json"},
         )
         assert answer.status_code == 422, answer.text
         assert (answer.json()["error"]["field"], answer.json()["error"]["code"]) == (field, code)

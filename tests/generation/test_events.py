@@ -90,9 +90,7 @@ def test_one_who_comes_back_goes_on_counting_and_gets_the_end(
     assert event["id"] == "1"
 
 
-def test_a_change_that_no_bus_tells_is_found(
-    site: Runtime, url: str, people: People, bearer: Bearer
-) -> None:
+def test_a_change_that_no_bus_tells_is_found(site: Runtime, url: str, people: People, bearer: Bearer) -> None:
     """As when another process renders: only the row changes."""
     from tests.generation.test_run import change
     from visionsuit.jobs.tables import Job, JobState
@@ -134,14 +132,13 @@ def test_many_listeners_cost_no_threads_and_all_hear_the_end(
     assert ends == ["cancelled"] * 60
 
 
-def test_a_listener_who_goes_away_is_forgotten(
-    site: Runtime, url: str, people: People, bearer: Bearer
-) -> None:
+def test_a_listener_who_goes_away_is_forgotten(site: Runtime, url: str, people: People, bearer: Bearer) -> None:
     generation_id = submit(site, people.user)
     with (
         httpx.stream("GET", f"{url}/api/generations/{generation_id}/events", headers=bearer(people.user)) as answer,
     ):
-        next(answer.iter_lines())
+        lines = answer.iter_lines()
+        next(lines)
         assert any(topic.startswith("job:") for topic in site.bus._listeners)
     until(lambda: not any(topic.startswith("job:") for topic in site.bus._listeners))
     assert show(site, people.user, generation_id).status == "queued"

@@ -119,7 +119,7 @@ def test_a_failure_while_saving_fails_the_job_and_the_worker_goes_on(
     bad = [put(runtime, people, "bad") for _ in range(6)]  # more than may be unsaved at once
     good = put(runtime, people)
     until(is_in(runtime, good, JobState.COMPLETED))
-    assert {job_of(runtime, job_id).state for job_id in bad} == {JobState.FAILED}
+    until(lambda: {job_of(runtime, job_id).state for job_id in bad} == {JobState.FAILED})
 
 
 def test_a_storage_that_is_out_for_a_moment_costs_a_retry(

@@ -16,6 +16,8 @@ from visionsuit.runtime import Runtime
 
 #: Without a message for this long the rows are read: another process may be rendering.
 _POLL_S = 1.0
+#: While it waits only its place changes.
+_POLL_WAITING_S = 2.0
 #: Comment that keeps proxies from closing a silent stream.
 _BEAT_S = 15.0
 #: A viewer's connection carries no more pictures than eyes can tell apart.
@@ -55,7 +57,7 @@ async def stream_progress(
                 beaten = time.monotonic()
             if done or time.monotonic() - began > _LONGEST_S:
                 return
-            message = await _next(inbox)
+            message = await _next(inbox, _POLL_S if state.status == JobState.RUNNING else _POLL_WAITING_S)
             if message is not None and message["kind"] == "progress" and state.status == JobState.RUNNING:
                 state = _stepped(state, message)
             else:
@@ -65,10 +67,10 @@ async def stream_progress(
                 beaten = time.monotonic()
 
 
-async def _next(inbox: "asyncio.Queue[dict]") -> dict | None:
+async def _next(inbox: "asyncio.Queue[dict]", timeout_s: float) -> dict | None:
     """The newest message, but no change of state is skipped for a step; None if nothing comes for a while."""
     try:
-        message = await asyncio.wait_for(inbox.get(), _POLL_S)
+        message = await asyncio.wait_for(inbox.get(), timeout_s)
     except TimeoutError:
         return None
     if message["kind"] != "progress":

@@ -1,1 +1,1 @@
-"""The durable queue: tables.py, queue.py (who puts work in), claims.py (who takes it), worker.py (threads that run it)."""
+"""The durable queue: tables.py, queue.py (who puts work in), claims.py (who takes it), worker.py (threads for it)."""

@@ -19,6 +19,11 @@ def cancel_topic(queue: str) -> str:
     return f"cancel:{queue}"
 
 
+def forecast_topic(queue: str) -> str:
+    """The latest forecast of a queue, kept for a moment."""
+    return f"forecast:{queue}"
+
+
 def tell_queue(ctx: Ctx, queue: str) -> None:
     ctx.after_commit(lambda: ctx.bus.publish(queue_topic(queue), {}))
 

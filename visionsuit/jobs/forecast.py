@@ -1,17 +1,22 @@
 """What a waiting person is told: their place, when it is done, and one plain line why it waits.
 
 The forecast plays the queue forward with the same rule that claims use, on measured speeds, as if nobody else came.
+It is made for the whole queue at once and kept for a moment, since everybody who waits asks again and again.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable
+import time
+from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from heapq import heapify, heapreplace
+from typing import Any
 
+import sqlalchemy as sa
 from sqlmodel import col, select
 
 from visionsuit.core.clock import utcnow
+from visionsuit.jobs.events import forecast_topic
 from visionsuit.jobs.fairness import UNKNOWN_COST_S, Candidate, choose, faded
 from visionsuit.jobs.pace import Paces, load_paces
 from visionsuit.jobs.presence import list_workers
@@ -21,6 +26,11 @@ from visionsuit.runtime import Ctx
 
 #: Waiting jobs that are played forward; those behind get a place, and no estimate.
 _HORIZON = 300
+_KEPT_S = 1.0
+_COLUMNS = (
+    Job.id, Job.state, Job.owner_id, Job.priority, Job.affinity, Job.created_at, Job.run_after, Job.started_at,
+    Job.pace_key, Job.pace_size, Job.units, Job.step, Job.steps,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +43,12 @@ class Forecast:
 
 
 def forecast_job(ctx: Ctx, job: Job) -> Forecast:
-    """Of a waiting or running job; empty for a finished one."""
+    """Of a waiting or running job, up to a second old; empty for a finished one."""
     if job.state in WAITING:
+        kept = ctx.bus.latest(forecast_topic(job.queue))
+        if kept is not None and time.monotonic() - kept["made_at"] < _KEPT_S and job.id in kept["forecasts"]:
+            found: Forecast = kept["forecasts"][job.id]
+            return found
         return forecast_queue(ctx, job.queue).get(job.id or 0, Forecast(wait_reason="Waits for its turn."))
     if job.state == JobState.RUNNING:
         return Forecast(eta_s=_remaining_s(job, load_paces(ctx), utcnow()))
@@ -44,89 +58,100 @@ def forecast_job(ctx: Ctx, job: Job) -> Forecast:
 def forecast_queue(ctx: Ctx, queue: str) -> dict[int, Forecast]:
     """Job id -> forecast, of everything that waits in `queue`."""
     now, paces = utcnow(), load_paces(ctx)
-    # Only columns are used, and nothing is changed: a row that a service is working on stays as it is.
-    waiting = list(
-        ctx.session.exec(
-            select(Job)
-            .where(col(Job.queue) == queue, col(Job.state).in_(WAITING))
-            .order_by(col(Job.priority).desc(), col(Job.id))
-        )
-    )
-    running = list(ctx.session.exec(select(Job).where(col(Job.queue) == queue, col(Job.state) == JobState.RUNNING)))
+    # Columns, not rows: hundreds of objects that nobody changes are most of the cost.
+    jobs = ctx.session.execute(
+        sa.select(*_COLUMNS)  # type: ignore[call-overload]
+        .where(col(Job.queue) == queue, col(Job.state).in_([*WAITING, JobState.RUNNING]))
+        .order_by(col(Job.priority).desc(), col(Job.id))
+    ).all()
+    running = [job for job in jobs if job.state == JobState.RUNNING]
+    waiting = [job for job in jobs if job.state != JobState.RUNNING]
     workers = list_workers(ctx, queue)
-    slots = sum(worker.slots for worker in workers)
+    reasons = _Reasons(
+        paused=is_paused(ctx, queue),
+        has_workers=bool(workers),
+        slots=sum(worker.slots for worker in workers),
+        running_owners=[job.owner_id for job in running],
+    )
     ready = [job for job in waiting if job.run_after is None or job.run_after <= now]
-    order = _play(ctx, ready, running, slots, paces, now)
-    reason_of = _Reasons(is_paused(ctx, queue), bool(workers), slots, running)
-    result: dict[int, Forecast] = {}
+    remaining_s = [_remaining_s(job, paces, now) for job in running]
+    order = _play(ready, _load_shares(ctx, ready), remaining_s, reasons.slots, paces, now)
+    forecasts: dict[int, Forecast] = {}
     for place, (job, eta_s) in enumerate(order, start=1):
-        known = eta_s if slots and not reason_of.paused else None
-        result[job.id or 0] = Forecast(place, known, reason_of.line(place, job))
+        known = eta_s if reasons.slots and not reasons.paused else None
+        forecasts[job.id] = Forecast(place, known, reasons.line(place, job.owner_id))
     for job in waiting:
-        if job.id not in result:
-            result[job.id or 0] = Forecast(
-                len(result) + 1, None, "Tries again in a moment; the last try was disturbed."
-            )
-    return result
+        if job.id not in forecasts:
+            late = "Tries again in a moment; the last try was disturbed."
+            forecasts[job.id] = Forecast(len(forecasts) + 1, None, late)
+    ctx.bus.publish(forecast_topic(queue), {"made_at": time.monotonic(), "forecasts": forecasts}, keep=True)
+    return forecasts
 
 
 def _play(
-    ctx: Ctx, ready: list[Job], running: list[Job], slots: int, paces: Paces, now: datetime
-) -> list[tuple[Job, float | None]]:
+    ready: Sequence[Any],
+    shares: Mapping[int, OwnerShare],
+    remaining_s: Sequence[float | None],
+    slots: int,
+    paces: Paces,
+    now: datetime,
+) -> list[tuple[Any, float | None]]:
     """Waiting jobs in the order in which they will run, with seconds until each is done."""
-    lanes: dict[int | None, list[Job]] = defaultdict(list)
+    lanes: dict[int | None, deque[Any]] = defaultdict(deque)
     for job in ready:
         lanes[job.owner_id].append(job)
-    shares = _shares(ctx, [owner for owner in lanes if owner is not None])
-    used = {owner: faded(row.used_s, row.used_at, now) for owner, row in shares.items()}
-    served = {owner: row.served_at for owner, row in shares.items()}
-    free_at = sorted((_remaining_s(job, paces, now) or 0.0) for job in running)[: max(slots, 1)]
+    free_at = sorted(seconds or 0.0 for seconds in remaining_s)[: max(slots, 1)]
     free_at += [0.0] * (max(slots, 1) - len(free_at))
     heapify(free_at)
-    known_so_far = all(paces.of(job) is not None for job in running)
-    order: list[tuple[Job, float | None]] = []
-    while lanes:
-        if len(order) >= _HORIZON:
-            rest = sorted((job for lane in lanes.values() for job in lane), key=lambda job: job.id or 0)
-            return order + [(job, None) for job in rest]
+    is_known = None not in remaining_s
+    heads = {owner: _first(lane[0], shares.get(owner or 0), now) for owner, lane in lanes.items()}
+    owner_of = {job.id: job.owner_id for job in ready}
+    order: list[tuple[Any, float | None]] = []
+    while heads and len(order) < _HORIZON:
         start_s = free_at[0]
-        heads = {lane[0].id: (owner, lane[0]) for owner, lane in lanes.items()}
-        chosen = choose(
-            [_candidate(job, used.get(owner, 0.0), served.get(owner)) for owner, job in heads.values()],
-            now + timedelta(seconds=start_s),
-        )
-        owner, job = heads[chosen.job_id]
-        cost = paces.of(job)
-        known_so_far = known_so_far and cost is not None
-        seconds = cost if cost is not None else UNKNOWN_COST_S
+        start = now + timedelta(seconds=start_s)
+        chosen = choose(list(heads.values()), start)
+        owner = owner_of[chosen.job_id]
+        lane = lanes[owner]
+        job = lane.popleft()
+        cost_s = paces.of(job)
+        is_known = is_known and cost_s is not None
+        seconds = UNKNOWN_COST_S if cost_s is None else cost_s
         heapreplace(free_at, start_s + seconds)
-        order.append((job, start_s + seconds if known_so_far else None))
-        used[owner] = used.get(owner, 0.0) + seconds
-        served[owner] = now + timedelta(seconds=start_s)
-        lanes[owner].pop(0)
-        if not lanes[owner]:
-            del lanes[owner]
-    return order
+        order.append((job, start_s + seconds if is_known else None))
+        if lane:
+            heads[owner] = _candidate(lane[0], chosen.share_s + seconds, start)
+        else:
+            del heads[owner]
+    rest = sorted((job for owner in heads for job in lanes[owner]), key=lambda job: int(job.id))
+    return order + [(job, None) for job in rest]
 
 
-def _candidate(job: Job, share_s: float, served_at: datetime | None) -> Candidate:
+def _first(job: Any, share: OwnerShare | None, now: datetime) -> Candidate:
+    if share is None:
+        return _candidate(job, 0.0, None)
+    return _candidate(job, faded(share.used_s, share.used_at, now), share.served_at)
+
+
+def _candidate(job: Any, share_s: float, served_at: datetime | None) -> Candidate:
     waits_since = max(job.created_at, served_at) if served_at else job.created_at
-    return Candidate(job.id or 0, job.priority, share_s, waits_since, job.affinity)
+    return Candidate(job.id, job.priority, share_s, waits_since, job.affinity)
 
 
-def _shares(ctx: Ctx, owners: Iterable[int]) -> dict[int | None, OwnerShare]:
-    rows = ctx.session.exec(select(OwnerShare).where(col(OwnerShare.owner_id).in_(list(owners))))
+def _load_shares(ctx: Ctx, jobs: Sequence[Any]) -> dict[int, OwnerShare]:
+    owners = {job.owner_id for job in jobs if job.owner_id is not None}
+    rows = ctx.session.exec(select(OwnerShare).where(col(OwnerShare.owner_id).in_(owners)))
     return {row.owner_id: row for row in rows}
 
 
-def _remaining_s(job: Job, paces: Paces, now: datetime) -> float | None:
-    whole = paces.of(job)
-    if whole is None or job.started_at is None:
+def _remaining_s(job: Any, paces: Paces, now: datetime) -> float | None:
+    whole_s = paces.of(job)
+    if whole_s is None or job.started_at is None:
         return None
-    done = job.step / job.steps if job.steps else 0.0
-    elapsed_s = (now - job.started_at).total_seconds()
-    # Loading is not in the pace: what steps are left is a better word than the clock.
-    return max(0.0, min(whole * (1 - done), whole)) if done else max(0.0, whole - elapsed_s)
+    if job.step and job.steps:
+        # Loading is not in the pace: what steps are left is a better word than the clock.
+        return float(whole_s * max(0.0, 1 - job.step / job.steps))
+    return max(0.0, whole_s - float((now - job.started_at).total_seconds()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,20 +159,19 @@ class _Reasons:
     paused: bool
     has_workers: bool
     slots: int
-    running: list[Job]
+    running_owners: list[int | None]
 
-    def line(self, place: int, job: Job) -> str:
+    def line(self, place: int, owner_id: int | None) -> str:
         if self.paused:
             return "An administrator paused the queue; this starts when it goes on."
         if not self.has_workers:
             return "No renderer is running at the moment; this starts as soon as one is back."
         if not self.slots:
             return "The renderer is starting."
-        if place == 1 and len(self.running) < self.slots:
+        if place > 1:
+            return f"{place - 1} {'render goes' if place == 2 else 'renders go'} first; people take turns."
+        if len(self.running_owners) < self.slots:
             return "Starts now."
-        if any(other.owner_id == job.owner_id for other in self.running) and place == 1:
+        if owner_id in self.running_owners:
             return "Starts when your running render is done."
-        if place == 1:
-            return "Next: starts when the running render is done."
-        before = place - 1
-        return f"{before} {'render goes' if before == 1 else 'renders go'} first; people take turns."
+        return "Next: starts when the running render is done."

@@ -1,12 +1,13 @@
 """How long work takes: learnt from what was measured, per kind of work and size."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlmodel import col, select
 
 from visionsuit.core.clock import utcnow
 from visionsuit.jobs.sql import upsert
-from visionsuit.jobs.tables import Job, Pace
+from visionsuit.jobs.tables import Pace
 from visionsuit.runtime import Ctx
 
 #: Weight of a new measurement; the machine's load changes, so old ones fade.
@@ -39,7 +40,8 @@ class Paces:
         scale = size / nearest.size if nearest.size else 1.0
         return nearest.overhead_s + nearest.seconds_per_unit * units * scale
 
-    def of(self, job: Job) -> float | None:
+    def of(self, job: Any) -> float | None:
+        """Of a Job, or selected columns of one."""
         return self.estimate_s(job.pace_key, job.pace_size, job.units)
 
 

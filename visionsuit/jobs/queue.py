@@ -7,7 +7,7 @@ from sqlmodel import col, select
 
 from visionsuit.core.clock import utcnow
 from visionsuit.core.errors import TooMany
-from visionsuit.jobs.events import cancel_topic, tell_job, tell_queue
+from visionsuit.jobs.events import cancel_topic, forecast_topic, tell_job, tell_queue
 from visionsuit.jobs.sql import upsert
 from visionsuit.jobs.tables import ACTIVE, FINISHED, RENDER_QUEUE, WAITING, Job, JobState, OwnerShare, QueueState
 from visionsuit.runtime import Ctx
@@ -119,4 +119,5 @@ def set_paused(ctx: Ctx, paused: bool, queue: str = RENDER_QUEUE) -> None:
         .values(name=queue, is_paused=paused)
         .on_conflict_do_update(index_elements=["name"], set_={"is_paused": paused})
     )
+    ctx.after_commit(lambda: ctx.bus.forget(forecast_topic(queue)))
     tell_queue(ctx, queue)
