@@ -1,4 +1,4 @@
-"""Write a revision: `python -m visionsuit.migrations.new "what changes"`, from what the tables say beyond the newest."""
+"""Write a revision: `python -m visionsuit.migrations.new "what changes"`, from what the tables say now."""
 
 import sys
 import tempfile
