@@ -88,7 +88,7 @@ def model_detail(ctx: Ctx, card: ModelCard) -> ModelDetail:
 
 def _card(row: Any) -> dict[str, Any]:
     return {
-        "type": row.type,
+        "type": ModelType(row.type),
         "base_model": row.base_model,
         "family": row.family,
         "trigger": row.trigger,

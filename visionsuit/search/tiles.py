@@ -48,7 +48,7 @@ def tile_fields(actor: Actor, row: Any, owners: dict[int, OwnerRef]) -> dict[str
         "id": row.public_id,
         "title": row.title,
         "tags": row.tags,
-        "visibility": row.visibility,
+        "visibility": Visibility(row.visibility),
         "adult": row.is_adult,
         "reported": row.is_reported,
         "owner": owners.get(row.owner_id),
