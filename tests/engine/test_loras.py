@@ -111,6 +111,18 @@ def test_one_that_does_not_fit_is_refused_and_harms_nothing(renderer: Renderer, 
     assert np.array_equal(renderer("sd")[0], before)
 
 
+def test_nothing_of_the_last_mix_is_left_after_a_failed_one(renderer: Renderer, lora_folder: Path) -> None:
+    good, bad = lora_folder / "good.safetensors", lora_folder / "bad.safetensors"
+    fits = LoraRef(make_lora(good, renderer.models["sd"].folder, seed=12), good, 1.0)
+    too_wide = LoraRef(make_lora(bad, renderer.models["sdxl"].folder, seed=12), bad, 1.0)
+    [before] = renderer("sd")
+    [mixed] = renderer("sd", loras=[fits])
+    with pytest.raises(LoraUnloadable):
+        renderer("sd", loras=[fits, too_wide])
+    assert np.array_equal(renderer("sd")[0], before)
+    assert np.array_equal(renderer("sd", loras=[fits])[0], mixed)
+
+
 @pytest.mark.parametrize("damage", ["text", "cut", "nan", "gone"])
 def test_broken_files_are_refused(renderer: Renderer, lora_folder: Path, damage: str) -> None:
     path = lora_folder / "broken.safetensors"

@@ -113,7 +113,7 @@ def load_model(ref: BaseModelRef, device: Device) -> LoadedModel:
     dtype = device.dtype_for(info.family)
     try:
         return _load(ref, info.label, info.family, info.prediction_type, device, dtype)
-    except Exception as error:
+    except Exception as error:  # the libraries raise all kinds for a folder they cannot read
         if is_out_of_memory(error):
             raise
         first_line = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__

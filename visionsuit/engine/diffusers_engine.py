@@ -103,7 +103,7 @@ class DiffusersEngine:
         batch = min(device.batch_for(request.width, request.height), len(request.seeds))
         try:
             return self._attempt(request, report, models, batch)
-        except Exception as error:
+        except Exception as error:  # only CUDA has a type of its own for this
             if not is_out_of_memory(error):
                 raise
         # After the handler, when the failed attempt's tensors are no longer held by its traceback.

@@ -5,13 +5,13 @@ Every spelling is turned into plain pairs of matrices whose `alpha / rank` is fo
 sees alpha = rank everywhere.
 """
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from diffusers.utils import recurse_remove_peft_layers
-from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
-from peft.tuners.tuners_utils import BaseTunerLayer
+import torch
+from peft import LoraConfig
+from peft.tuners.lora.layer import Conv2d, Linear
 
 from visionsuit.engine.base import Family, LoraRef, LoraUnloadable
 from visionsuit.engine.compat import BaseShapes
@@ -21,6 +21,8 @@ from visionsuit.engine.lora_names import Component, ModuleIndex, Shape
 
 #: A whole mix must fit; more than this and switching walks too many layers.
 MAX_ADAPTERS = 32
+#: Scale 1, no dropout, no random numbers drawn.
+_PLAIN = LoraConfig(init_lora_weights=False, inference_mode=True)
 
 
 class AdapterCache:
@@ -36,8 +38,12 @@ class AdapterCache:
         self._budget_bytes = budget_bytes
         self._sizes: OrderedDict[str, int] = OrderedDict()
         self._parts: dict[str, frozenset[Component]] = {}
-        self._layers: dict[Component, list[Any]] = {component: [] for component in modules}
-        self._current: tuple[tuple[str, float, float], ...] = ()
+        #: Wrapped layers by their name in the module.
+        self._layers: dict[Component, dict[str, Any]] = {component: {} for component in modules}
+        #: None while it is not known, after a mix that failed half-way.
+        self._current: tuple[tuple[str, float, float], ...] | None = ()
+        # Asked of a module, its dtype is found by walking all of it.
+        self._weight_bytes = modules[Component.UNET].dtype.itemsize
         self.loads = 0
         shapes: dict[Component, dict[str, Shape]] = {}
         self._real_names: dict[Component, dict[str, str]] = {}
@@ -59,14 +65,14 @@ class AdapterCache:
         """Make exactly this mix effective. The same file named twice counts with the sum of its weights.
 
         Raises:
-            LoraUnloadable: one of them cannot be used; no LoRA is effective then.
+            LoraUnloadable: one of them cannot be used; `activate` again before rendering.
         """
         mix = _merge(loras)
         if mix == self._current:
             for sha256, _, _ in mix:
                 self._sizes.move_to_end(sha256)
             return
-        self._current = ()
+        self._current = None
         for lora in loras:
             if _key(lora) not in self._sizes:
                 self._load(lora)
@@ -93,7 +99,7 @@ class AdapterCache:
         try:
             for component, layers in pairs.items():
                 self._inject(component, sha256, layers)
-        except Exception as error:
+        except Exception as error:  # whatever PEFT says to a file, the base model has to be whole again
             self._parts[sha256] = frozenset(pairs)
             self._drop(sha256)
             if is_out_of_memory(error):
@@ -101,42 +107,44 @@ class AdapterCache:
             reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
             raise LoraUnloadable(f"{lora.name or lora.path.name} cannot be applied: {reason[0][:300]}") from error
         self._parts[sha256] = frozenset(pairs)
-        width = self._modules[Component.UNET].dtype.itemsize
         self._sizes[sha256] = sum(
-            (down.numel() + up.numel()) * width for layers in pairs.values() for down, up in layers.values()
+            (down.numel() + up.numel()) * self._weight_bytes
+            for layers in pairs.values()
+            for down, up in layers.values()
         )
         self.loads += 1
 
     def _inject(self, component: Component, sha256: str, pairs: Pairs) -> None:
-        module, real = self._modules[component], self._real_names[component]
-        ranks = {real[name]: down.shape[0] for name, (down, _) in pairs.items()}
-        usual = Counter(ranks.values()).most_common(1)[0][0]
-        others = {f"^{name}": rank for name, rank in ranks.items() if rank != usual}
-        config = LoraConfig(
-            r=usual,
-            lora_alpha=usual,
-            rank_pattern=others,
-            alpha_pattern=dict(others),
-            target_modules=list(ranks),
-            lora_dropout=0.0,
-        )
-        weights = {}
+        """Put the pairs beside their layers, wrapping a layer when it gets its first adapter.
+
+        PEFT's own injection walks all modules several times, which takes seconds on a large model with many adapters.
+        """
+        module, layers = self._modules[component], self._layers[component]
         for name, (down, up) in pairs.items():
-            weights[f"{real[name]}.lora_A.weight"] = down.to(module.dtype)
-            weights[f"{real[name]}.lora_B.weight"] = up.to(module.dtype)
-        inject_adapter_in_model(config, module, sha256, low_cpu_mem_usage=True, state_dict=weights)
-        set_peft_model_state_dict(module, weights, sha256, low_cpu_mem_usage=True)
-        self._layers[component] = [layer for layer in module.modules() if isinstance(layer, BaseTunerLayer)]
-        for layer in self._layers[component]:
-            # PEFT makes a new adapter the active one; only `activate` decides that.
-            layer.set_adapter([], inference_mode=True)
+            real = self._real_names[component][name]
+            layer, rank = layers.get(real), down.shape[0]
+            # On the meta device nothing is allocated or drawn for weights that are replaced at once.
+            with torch.device("meta"):
+                if layer is None:
+                    base = module.get_submodule(real)
+                    wrapper = Conv2d if isinstance(base, torch.nn.Conv2d) else Linear
+                    layer = wrapper(base, sha256, config=_PLAIN, r=rank, lora_alpha=rank)
+                    _replace(module, real, layer)
+                    layers[real] = layer
+                else:
+                    layer.update_layer(sha256, rank, lora_alpha=rank, config=_PLAIN)
+            weight = layer.get_base_layer().weight
+            layer.lora_A[sha256].weight = _frozen(down.to(weight.device, weight.dtype))
+            layer.lora_B[sha256].weight = _frozen(up.to(weight.device, weight.dtype))
+            layer._active_adapter = []
 
     def _set(self, component: Component, weights: list[tuple[str, float]]) -> None:
-        names = [sha256 for sha256, _ in weights]
-        for layer in self._layers[component]:
-            layer.set_adapter(names, inference_mode=True)
-            for sha256, weight in weights:
+        for layer in self._layers[component].values():
+            own = [(sha256, weight) for sha256, weight in weights if sha256 in layer.lora_A]
+            for sha256, weight in own:
                 layer.set_scale(sha256, weight)
+            # PEFT's setter also walks every parameter to say which is trained; none is.
+            layer._active_adapter = [sha256 for sha256, _ in own]
 
     def _evict(self, keep: set[str]) -> None:
         for sha256 in list(self._sizes):
@@ -147,16 +155,23 @@ class AdapterCache:
 
     def _drop(self, sha256: str) -> None:
         for component in self._parts.pop(sha256, frozenset()):
-            module = self._modules[component]
-            for layer in self._layers[component]:
-                layer.set_adapter([], inference_mode=True)
+            layers = self._layers[component]
+            for real, layer in list(layers.items()):
+                layer._active_adapter = []
                 layer.delete_adapter(sha256)
-            if getattr(module, "peft_config", None):
-                module.peft_config.pop(sha256, None)
-            if not any(component in parts for parts in self._parts.values()):
-                recurse_remove_peft_layers(module)
-                self._layers[component] = []
+                if not layer.lora_A:
+                    _replace(self._modules[component], real, layer.get_base_layer())
+                    del layers[real]
         self._sizes.pop(sha256, None)
+
+
+def _replace(module: Any, name: str, layer: Any) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(module.get_submodule(parent), child, layer)
+
+
+def _frozen(tensor: torch.Tensor) -> torch.nn.Parameter:
+    return torch.nn.Parameter(tensor.contiguous(), requires_grad=False)
 
 
 def _key(lora: LoraRef) -> str:

@@ -44,8 +44,11 @@ class LatentPreview:
 
 
 def load_preview(folder: Path, family: Family, vae_config: Any) -> LatentPreview | None:
-    """The map in `latent_rgb.json` beside the model ([channels + 1][3], offset last, RGB in -1..1), else the published one where the
-    model's latents are scaled as the family's, else None."""
+    """The map in `latent_rgb.json` beside the model, else the published one of its family, else None.
+
+    The file holds [channels + 1][3] numbers, offset last, RGB in -1..1. The published maps are used only where the
+    model's latents are scaled as its family's.
+    """
     channels = vae_config.latent_channels
     rows = _read_rows(folder / "latent_rgb.json", channels)
     if rows is None and channels == 4:
