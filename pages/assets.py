@@ -28,6 +28,7 @@ MIME = {
     ".txt": "text/plain; charset=utf-8",
 }
 ENTRY = "app.js"
+FIRST_FONTS = ("fonts/inter.woff2", "fonts/space-grotesk.woff2")
 #: Kept small and inline: what the first frame needs before any file has come.
 FIRST_PAINT_CSS = (
     "html{background:#0a0a0b;color-scheme:dark}html[data-theme=light]{background:#fafafa;color-scheme:light}"
@@ -98,8 +99,7 @@ class Assets:
         preloads = "".join(f'<link rel="modulepreload" href="{self.url(name)}">' for name in self.modules[1:])
         fonts = "".join(
             f'<link rel="preload" href="{self.url(name)}" as="font" type="font/woff2" crossorigin>'
-            for name in self.files
-            if name.endswith(".woff2")
+            for name in FIRST_FONTS
         )
         icon = (
             f'<link rel="icon" href="{self.url("logo.svg")}" type="image/svg+xml">' if "logo.svg" in self.files else ""

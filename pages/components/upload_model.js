@@ -14,6 +14,7 @@ class UploadModel extends Wizard {
   weights = null;
   cover = null;
   facts = null;
+  sent = null;
 
   async start() {
     this.limits = (await session()).limits;
@@ -195,13 +196,21 @@ class UploadModel extends Wizard {
     return upload("/api/uploads/models", { body, signal: this.signal, onProgress: (part) => this.#progress(part < 1 ? "Sending" : "Checking the files", part) });
   }
 
+  /** Raw bytes, one request a file. A refused publication keeps the draft, so what has arrived is not sent again. */
   async #sendDraft() {
     const files = [{ file: this.weights.file, role: "weights" }, { file: this.cover.file, role: "cover" }];
-    const draft = await api("/api/uploads/drafts", { json: { kind: "model", files: files.map(({ file, role }) => ({ name: file.name, size_bytes: file.size, role })) }, signal: this.signal });
-    for (const [n, { file, role }] of files.entries()) {
-      await upload(`/api/uploads/drafts/${encodeURIComponent(draft.id)}/files/${n}`, { method: "PUT", body: file, headers: { "Content-Type": "application/octet-stream" }, signal: this.signal, onProgress: (part) => this.#progress(`Sending the ${role}`, part) });
+    if (!this.sent || files.some(({ file }, i) => this.sent.files[i] !== file)) {
+      const draft = await api("/api/uploads/drafts", { json: { kind: "model", files: files.map(({ file, role }) => ({ name: file.name, size_bytes: file.size, role })) }, signal: this.signal });
+      this.sent = { draft, files: files.map(({ file }) => file), arrived: new Set() };
     }
-    this.#progress("Checking the files", 1);
+    const { draft, arrived } = this.sent;
+    for (const { file, role } of files) {
+      if (arrived.has(role)) continue;
+      const url = draft.files.find((one) => one.role === role).upload_url;
+      await upload(url, { method: "PUT", body: file, headers: { "Content-Type": "application/octet-stream" }, signal: this.signal, onProgress: (part) => this.#progress(part < 1 ? `Sending the ${role}` : `Checking the ${role}`, part) });
+      arrived.add(role);
+    }
+    this.#progress("Making the card", 1);
     return api(`/api/uploads/drafts/${encodeURIComponent(draft.id)}/publish`, { json: this.#metadata(), signal: this.signal });
   }
 }
