@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy import ColumnElement
 from sqlmodel import Session, col, select
 
-from visionsuit.core.errors import InvalidInput, NotFound
+from visionsuit.core.errors import InvalidInput, NotFound, NotSignedIn
 from visionsuit.core.ids import is_id
 from visionsuit.core.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor
 from visionsuit.generation.tables import Generation, GenerationImage
@@ -48,8 +48,10 @@ def list_generations(
     `status` is a job's state, or `active` for everything that is not finished.
 
     Raises:
+        NotSignedIn: guests have no history.
         InvalidInput: no such status.
     """
+    _require_account(ctx)
     query = (
         select(Generation, Job)
         .join(Job, col(Job.id) == col(Generation.job_id))
@@ -95,6 +97,7 @@ def job_of(ctx: Ctx, generation: Generation) -> Job:
 
 def count_by_status(ctx: Ctx) -> dict[str, int]:
     """How many of the actor's own requests are in each state, every state named. `unseen`: done, not looked at."""
+    _require_account(ctx)
     rows = ctx.session.execute(
         sa.select(col(Job.state), sa.func.count(), sa.func.count(col(Generation.viewed_at)))
         .join(Generation, col(Generation.job_id) == col(Job.id))
@@ -140,3 +143,8 @@ def count_renders(session: Session) -> int:
         col(Job.state) == JobState.COMPLETED, col(Job.kind) == "generation"
     )
     return session.exec(query).one()
+
+
+def _require_account(ctx: Ctx) -> None:
+    if ctx.actor.is_guest:
+        raise NotSignedIn("Sign in to see your renders.")
