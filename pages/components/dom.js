@@ -38,11 +38,37 @@ export function placeholderStyle(thumb) {
 export function fadeIn(root) {
   for (const picture of root.querySelectorAll("img")) {
     const box = picture.parentElement;
-    const shown = () => box.classList.add("is-loaded");
+    const shown = () => {
+      box.classList.add("is-loaded");
+      if (picture.hasAttribute("data-soft")) soften(picture);
+    };
     if (picture.complete && picture.naturalWidth) shown();
     else {
       picture.addEventListener("load", shown, { once: true });
       picture.addEventListener("error", () => box.classList.add("is-missing"), { once: true });
     }
   }
+}
+
+/**
+ * Lay a softly enlarged copy over a picture that is shown far above its size: browsers enlarge linearly, which makes
+ * stars of single pixels. The picture itself stays underneath, for saving it and for screen readers.
+ * @param {HTMLImageElement} picture loaded, alone in a positioned box of its own
+ */
+export function soften(picture) {
+  const box = picture.parentElement;
+  box.querySelector(":scope > canvas")?.remove();
+  const { naturalWidth: width, naturalHeight: height, clientWidth } = picture;
+  const factor = Math.ceil((clientWidth * devicePixelRatio) / (width || 1));
+  if (!width || factor < 3) return;
+  const canvas = document.createElement("canvas");
+  const scale = Math.min(factor, 1536 / Math.max(width, height));
+  canvas.width = Math.round(width * scale);
+  canvas.height = Math.round(height * scale);
+  canvas.className = "vs-soft";
+  canvas.setAttribute("aria-hidden", "true");
+  const paint = canvas.getContext("2d");
+  paint.imageSmoothingQuality = "high";
+  paint.drawImage(picture, 0, 0, canvas.width, canvas.height);
+  picture.after(canvas);
 }

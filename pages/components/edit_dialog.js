@@ -27,7 +27,7 @@ export function visibilityField(value) {
 function textField(name, label, value, { max, rows = 0, hint, required = false } = {}) {
   const attributes = html`name="${name}" maxlength="${max}" ${required ? html`required` : ""}`;
   return html`<label class="vs-field" data-field="${name}"><span>${label}</span>
-    ${rows ? html`<textarea rows="${rows}" ${attributes}>${value ?? ""}</textarea>` : html`<input type="text" ${attributes} value="${value ?? ""}" autocomplete="off" />`}
+    ${rows ? html`<textarea class="textarea" rows="${rows}" ${attributes}>${value ?? ""}</textarea>` : html`<input class="input" type="text" ${attributes} value="${value ?? ""}" autocomplete="off" />`}
     ${hint && html`<small>${hint}</small>`}<em role="alert"></em></label>`;
 }
 
@@ -40,7 +40,7 @@ function editForm(item) {
       ${textField("trigger", "Trigger", item.trigger, { max: 180, hint: "The words that wake it in a prompt." })}
       ${textField("base_model", "Base model", item.base_model, { max: 80 })}
     </div>
-    <label class="vs-field" data-field="type"><span>Type</span><select name="type">${Object.entries(TYPE_LABELS).map(
+    <label class="vs-field" data-field="type"><span>Type</span><select class="select" name="type">${Object.entries(TYPE_LABELS).map(
       ([key, label]) => html`<option value="${key}" ${key === item.type ? html`selected` : ""}>${label}</option>`,
     )}</select><em role="alert"></em></label>`}
     ${textField("tags", "Tags", (item.tags ?? []).join(", "), { max: 1600, hint: "Separated by commas, up to 24." })}
@@ -123,7 +123,7 @@ export function editAsset(item) {
 function whatGoes(item) {
   if (item.kind === "model") {
     const versions = item.versions?.length ?? 1;
-    return `The card “${item.title}”, its cover and ${versions === 1 ? "its file" : `all ${versions} of its files`} will be deleted.`;
+    return `The card “${item.title}”, its cover and ${versions === 1 ? "its file" : `its ${versions} files`} will be deleted.`;
   }
   if (item.kind === "image") return `The picture “${item.title}” and its recipe will be deleted and leave every gallery.`;
   return `The gallery “${item.title}” will be deleted. The ${item.image_count ?? 0} pictures and ${item.model_count ?? 0} models in it stay in the library.`;
@@ -170,14 +170,14 @@ export function createGallery() {
 /** Fields to choose one of the own galleries or name a new one; `galleries` are the own ones. */
 export function galleryFields(galleries) {
   return html`<div class="vs-gallery-choice" data-field="gallery_id">
-      ${galleries.length > 0 && html`<label class="vs-field"><span>Gallery</span><select name="gallery_id">
+      ${galleries.length > 0 && html`<label class="vs-field"><span>Gallery</span><select class="select" name="gallery_id">
         ${galleries.map((gallery) => html`<option value="${gallery.id}">${gallery.title}</option>`)}
         <option value="">New gallery…</option>
       </select></label>`}
       <em role="alert"></em>
     </div>
     <label class="vs-field" data-field="gallery_title" data-new-title ${galleries.length > 0 ? html`hidden` : ""}><span>Name of the new gallery</span>
-      <input type="text" name="gallery_title" maxlength="180" autocomplete="off" placeholder="Evening renders" /><em role="alert"></em></label>`;
+      <input class="input" type="text" name="gallery_title" maxlength="180" autocomplete="off" placeholder="Evening renders" /><em role="alert"></em></label>`;
 }
 
 /** Show the title field only while "New gallery" is chosen. */

@@ -116,6 +116,11 @@ export function formTemplate(form, { baseModels, samplers, schedules, baseModel,
       )}</div>`}
     </div>
 
+    <div class="field" data-control="negative_prompt">
+        <div class="vs-gen-label"><label class="label" for="gen-negative">Negative prompt</label><span class="vs-counter" data-counter="negative_prompt"></span></div>
+        <textarea class="textarea vs-gen-negative" id="gen-negative" data-bind="negative_prompt" rows="1" maxlength="${PROMPT_MOST}" placeholder="What should stay out of it" data-keep></textarea>${error("negative_prompt")}
+      </div>
+
     ${baseModels.length > 1 && html`<div class="field" data-control="base_model_id"><span class="label" id="gen-base">Base model</span>
       <div class="vs-bases" role="radiogroup" aria-labelledby="gen-base">${baseModels.map(
         (model) => html`<label data-key="${model.id}"><input type="radio" name="base_model_id" value="${model.id}" data-base /><span><b>${model.label}</b><small>${model.description}</small></span></label>`,
@@ -128,6 +133,11 @@ export function formTemplate(form, { baseModels, samplers, schedules, baseModel,
         ([width, height]) => html`<button type="button" class="vs-size" data-size="${width}x${height}" aria-pressed="${width === form.width && height === form.height ? "true" : "false"}">${shape(width, height)}<span>${width} × ${height}</span></button>`,
       )}${!preset && html`<button type="button" class="vs-size" aria-pressed="true" data-free>${shape(form.width, form.height)}<span>${form.width} × ${form.height}</span></button>`}</div>
       ${error("size")}
+    </div>
+
+    <div class="vs-gen-row">
+      ${slider("steps", "Steps", { most: 60 })}
+      ${slider("guidance", "Guidance", { most: 20, step: 0.1, least: 0 })}
     </div>
 
     <div class="vs-gen-row">
@@ -144,12 +154,6 @@ export function formTemplate(form, { baseModels, samplers, schedules, baseModel,
     <details class="vs-advanced" data-advanced ${advanced ? html`open` : ""}>
       <summary>${icon("sliders", { size: 18 })}Advanced${icon("chevron-down", { size: 18 })}</summary>
       <div class="vs-advanced-body">
-        <div class="field" data-control="negative_prompt">
-          <div class="vs-gen-label"><label class="label" for="gen-negative">Negative prompt</label><span class="vs-counter" data-counter="negative_prompt"></span></div>
-          <textarea class="textarea" id="gen-negative" data-bind="negative_prompt" rows="2" maxlength="${PROMPT_MOST}" placeholder="What should stay out of it" data-keep></textarea>${error("negative_prompt")}
-        </div>
-        ${slider("steps", "Steps", { most: 60 })}
-        ${slider("guidance", "Guidance", { most: 20, step: 0.1, least: 0 })}
         <div class="vs-gen-row">${select("sampler", "Sampler", samplers, form.sampler)}${select("schedule", "Schedule", schedules, form.schedule)}</div>
         <div class="vs-gen-row">
           ${["width", "height"].map((name) => html`<div class="field" data-control="${name}"><label class="label" for="gen-${name}">${name === "width" ? "Width" : "Height"}</label>

@@ -23,7 +23,7 @@ class ImageDetail extends AssetDetail {
       ${this.audit(item)}
       <div class="vs-detail-main is-picture">
         <button type="button" class="vs-detail-picture is-whole" data-enlarge aria-label="Enlarge the picture" style="--ratio:${(item.width || 1) / (item.height || 1)};${placeholderStyle(item.thumb)}">
-          <img src="${item.url}" alt="${item.title || "Picture"}" />
+          <img src="${item.url}" alt="${item.title || "Picture"}" data-soft />
         </button>
         <div class="vs-detail-side">
           <p class="vs-badges">${badges(item)}</p>

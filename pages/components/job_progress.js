@@ -77,7 +77,7 @@ export class JobProgress extends View {
     if (images.length === 0) return html`<div class="notice warn">${icon("alert")}<span>The pictures of this render are gone.</span></div>`;
     return html`<div class="${one ? "vs-job-frame" : "vs-job-sheet"}" data-key="frame">${images.map(
         (image, index) => html`<figure class="vs-job-canvas" data-key="${image.id}" style="${placeholderStyle(image.thumb)}">
-          <button type="button" data-look="${index}" aria-label="Look at picture ${index + 1} closely"><img src="${one ? image.url : image.thumb?.large ?? image.url}" alt="${altOf(job, index)}" /></button>
+          <button type="button" data-look="${index}" aria-label="Look at picture ${index + 1} closely"><img src="${one ? image.url : image.thumb?.large ?? image.url}" alt="${altOf(job, index)}" ${one ? html`data-soft` : ""} /></button>
           ${!one && html`<figcaption>
             <button type="button" class="vs-round" data-act="save" data-image="${index}" aria-label="Save picture ${index + 1} to a gallery" title="Save to a gallery">${icon("save", { size: 17 })}</button>
             <a class="vs-round" href="${image.url}" download="${fileName(job, image)}" aria-label="Download picture ${index + 1}" title="Download">${icon("download", { size: 17 })}</a>

@@ -1,6 +1,6 @@
 // A picture over the page it was opened from: arrows, swipe, Esc; the recipe in a rail that folds away.
 import { api, fragment, html, icon, render, store } from "./core.js";
-import { isTyping, placeholderStyle } from "./dom.js";
+import { isTyping, placeholderStyle, soften } from "./dom.js";
 import { bindCopy, recipeTemplate } from "./recipe.js";
 
 const SWIPE_PX = 48;
@@ -155,7 +155,11 @@ class Lightbox {
     // A small picture is enlarged to fill the stage; the box has its final size before the file arrives.
     picture.style.setProperty("--ratio", String((item.width || 1) / (item.height || 1)));
     const image = picture.firstElementChild;
-    image.addEventListener("load", () => picture.classList.add("is-loaded"), { once: true });
+    const shown = () => {
+      picture.classList.add("is-loaded");
+      soften(image);
+    };
+    image.addEventListener("load", shown, { once: true });
     image.addEventListener("error", () => picture.classList.add("is-missing"), { once: true });
     this.#stage.replaceChildren(picture);
     this.#dialog.querySelector(".vs-lightbox-count").textContent = items.length > 1 ? `${index + 1} / ${items.length}${this.#options.more ? "+" : ""}` : "";

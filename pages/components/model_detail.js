@@ -57,10 +57,10 @@ class ModelDetail extends AssetDetail {
             (one) => html`<button type="button" data-version="${one.id}" aria-pressed="${one === version ? "true" : "false"}">${one.label}${one.primary && html`<small>primary</small>`}</button>`,
           )}</div>`}
           ${this.tools(item)}
+          ${item.description && html`<section class="vs-prose" aria-label="Description">${markdown(item.description)}</section>`}
+          ${this.tags(item)}
         </div>
       </div>
-      ${item.description && html`<section class="vs-detail-section vs-prose">${markdown(item.description)}</section>`}
-      ${this.tags(item)}
       ${version && this.#file(version, facts)}
       ${this.#tagTable(facts)}
       ${this.galleries(item)}
