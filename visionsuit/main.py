@@ -22,6 +22,7 @@ from visionsuit.runtime import Runtime
 from visionsuit.schedule import Background
 from visionsuit.search import api as search_api
 from visionsuit.site import api as site_api
+from visionsuit.uploads import api as uploads_api
 from visionsuit.uploads import avatar_api
 from visionsuit.web import Edge, add_error_handlers
 
@@ -32,6 +33,7 @@ ROUTERS: list[APIRouter] = [
     site_api.router,
     audit_api.router,
     downloads_api.router,
+    uploads_api.router,
     generation_api.router,
     queue_api.router,
     search_api.router,

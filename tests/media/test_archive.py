@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from visionsuit.core.errors import AppError
 from visionsuit.media.archive import find_weights_member, read_member
-from visionsuit.media.errors import ArchiveTooLarge, BadArchive
+from visionsuit.media.errors import ArchiveTooLarge, BadArchive, UnsupportedWeights
 
 GB = 1024**3
 
@@ -69,6 +69,12 @@ def test_refusals(opened, members: list[tuple[str, bytes]], words: str) -> None:
     with pytest.raises(BadArchive, match=words) as caught:
         unpack(opened(packed(*members)))
     assert "mine.zip" in caught.value.message
+
+
+def test_a_torch_checkpoint_is_refused_with_a_way_out(opened) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UnsupportedWeights, match="zip-packed checkpoint") as caught:
+        unpack(opened(packed(("archive/data.pkl", b"x"), ("archive/data/0", b"x"))))
+    assert "safetensors.torch.save_file" in (caught.value.hint or "")
 
 
 def test_a_link_is_refused(opened) -> None:  # type: ignore[no-untyped-def]

@@ -8,7 +8,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from visionsuit.media.errors import ArchiveTooLarge, BadArchive, short_name
+from visionsuit.media.errors import ArchiveTooLarge, BadArchive, UnsupportedWeights, short_name
+from visionsuit.media.safetensors import CONVERT_HINT
 
 MAX_MEMBERS = 200
 _MAX_DIRECTORY_BYTES = 1024 * 1024
@@ -36,6 +37,7 @@ def find_weights_member(path: Path, max_bytes: int, name: str = "") -> zipfile.Z
     """The one safetensors member of the zip at `path`.
 
     Raises:
+        UnsupportedWeights: the zip is a checkpoint of torch.
         BadArchive: none or several, encrypted, damaged, or with names that try to leave the archive.
         ArchiveTooLarge: the member says it is larger than `max_bytes`.
     """
@@ -48,6 +50,12 @@ def find_weights_member(path: Path, max_bytes: int, name: str = "") -> zipfile.Z
         raise BadArchive(f"{label} is not a zip that can be read: it is damaged or cut off.") from error
     for member in members:
         _check_name(member, label)
+    if any(member.filename.lower().endswith(".pkl") for member in members):
+        raise UnsupportedWeights(
+            f"{label} is a zip-packed checkpoint (.ckpt, .pt, .bin), which may run code when opened; "
+            "only safetensors is taken.",
+            hint=CONVERT_HINT,
+        )
     found = [member for member in members if _is_weights(member)]
     if len(found) != 1:
         what = "no .safetensors file" if not found else f"{len(found)} .safetensors files"

@@ -32,7 +32,7 @@ _BITS = {
     "I32": 32, "U32": 32, "F32": 32,
     "I64": 64, "U64": 64, "F64": 64, "C64": 64,
 }  # fmt: skip
-_CONVERT = (
+CONVERT_HINT = (
     "Load it once with `torch.load(path, weights_only=True)` and write it with `safetensors.torch.save_file`, "
     "or use the converter of your trainer."
 )
@@ -70,12 +70,12 @@ def check_first_bytes(first: bytes, name: str = "") -> None:
         raise UnsupportedWeights(
             f"{label} is a zip-packed checkpoint (.ckpt, .pt, .bin), which may run code when opened; "
             "only safetensors is taken.",
-            hint=_CONVERT,
+            hint=CONVERT_HINT,
         )
     if first[:1] == b"\x80" and first[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05") and first[8:9] != b"{":
         raise UnsupportedWeights(
             f"{label} is a pickle (.ckpt, .pt, .bin), which may run code when opened; only safetensors is taken.",
-            hint=_CONVERT,
+            hint=CONVERT_HINT,
         )
     if first.startswith(b"GGUF"):
         raise UnsupportedWeights(f"{label} is a GGUF file; only safetensors is taken.")

@@ -7,7 +7,7 @@ from hashlib import sha256
 import sqlalchemy as sa
 from sqlmodel import col
 
-from visionsuit.core.ids import new_id
+from visionsuit.core.ids import is_id, new_id
 from visionsuit.core.text import clean_line
 from visionsuit.objects.tables import StorageObject
 from visionsuit.runtime import Ctx, Runtime
@@ -64,8 +64,11 @@ def write(runtime: Runtime, bucket: Bucket, data: bytes, *, mime: str, file_name
     return stored
 
 
-def adopt(ctx: Ctx, file: StoredFile, subject: Subject, *, owner_id: int | None = None) -> StorageObject:
-    """Row for a file that lies in the storage already. If the transaction fails, the file goes too."""
+def adopt(
+    ctx: Ctx, file: StoredFile, subject: Subject, *, owner_id: int | None = None, keeps_file: bool = False
+) -> StorageObject:
+    """Row for a file that lies in the storage already. If the transaction fails, the file goes too, unless it has
+    another keeper (`keeps_file`)."""
     row = StorageObject(
         id=file.object_id,
         bucket=file.bucket,
@@ -78,7 +81,8 @@ def adopt(ctx: Ctx, file: StoredFile, subject: Subject, *, owner_id: int | None 
         subject_id=subject.id,
     )
     storage = ctx.storage
-    ctx.after_rollback(lambda: storage.delete(file.bucket, file.object_id))
+    if not keeps_file:
+        ctx.after_rollback(lambda: storage.delete(file.bucket, file.object_id))
     ctx.session.add(row)
     ctx.session.flush()
     return row
@@ -108,7 +112,7 @@ def assign(ctx: Ctx, object_ids: Iterable[str], subject: Subject) -> None:
 
 
 def find(ctx: Ctx, bucket: Bucket, object_id: str) -> StorageObject | None:
-    row = ctx.session.get(StorageObject, object_id)
+    row = ctx.session.get(StorageObject, object_id) if is_id(object_id) else None
     return row if row is not None and row.bucket == bucket else None
 
 

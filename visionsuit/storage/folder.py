@@ -122,7 +122,7 @@ class FolderWriter:
                 return
             self.file.close()
 
-    def write(self, chunk: bytes) -> None:
+    def write(self, chunk: bytes | memoryview) -> None:
         with _readable_errors():
             view = memoryview(chunk)
             while len(view):

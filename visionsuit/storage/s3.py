@@ -221,7 +221,7 @@ class S3Writer:
         self._parts: list[dict[str, Any]] = []
         self._done = False
 
-    def write(self, chunk: bytes) -> None:
+    def write(self, chunk: bytes | memoryview) -> None:
         self._buffer += chunk
         while len(self._buffer) >= self._part_bytes:
             with memoryview(self._buffer) as view:
