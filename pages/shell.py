@@ -9,7 +9,7 @@ import gradio as gr
 from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse
 
-from pages import account, admin, galleries, generate, history, home, images, models, register, setup, upload
+from pages import account, admin, endpoints, galleries, generate, history, home, images, models, register, setup, upload
 from pages.assets import Assets
 from pages.documents import PageDocuments
 from visionsuit.runtime import Runtime
@@ -27,6 +27,7 @@ def build_ui() -> gr.Blocks:
     first, *others = PAGES
     with gr.Blocks(title="VisionSuit", analytics_enabled=False, fill_width=True) as ui:
         first.build(ui)
+        endpoints.build()
     for page in others:
         with ui.route(page.TITLE, page.PATH, show_in_navbar=False) as route:
             page.build(route)

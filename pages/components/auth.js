@@ -18,7 +18,9 @@ class Auth extends View {
   /** The newest public pictures; a quiet gradient where there are none. */
   async #paint() {
     const answer = await api("/api/images", { query: { limit: 12, sort: "newest" }, signal: this.signal }).catch(() => ({ items: [] }));
-    if (answer.items.length >= 6) render(this.querySelector(".auth-art"), html`${answer.items.map((item) => html`<img src="${item.thumb?.small}" alt="" decoding="async" />`)}`);
+    // Whole rows of three.
+    const shown = answer.items.slice(0, answer.items.length - (answer.items.length % 3));
+    if (shown.length >= 6) render(this.querySelector(".auth-art"), html`${shown.map((item) => html`<img src="${item.thumb?.small}" alt="" decoding="async" />`)}`);
   }
 
   form(template, send) {

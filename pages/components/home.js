@@ -1,6 +1,5 @@
 /** Home: what this place is, its newest pictures, models and galleries, and what to do on a fresh machine. */
 import { View, api, define, errorState, formatNumber, hasRole, html, icon, may, navigate, raw, render, session } from "./core.js";
-import { fadeIn } from "./dom.js";
 import { tileTemplate } from "./tile.js";
 
 const ROWS = [
@@ -32,7 +31,16 @@ class Home extends View {
     ]);
     if (!this.isConnected || this.signal.aborted) return;
     this.#draw({ now, stats, images, rows });
-    fadeIn(this);
+    this.#fadeIn();
+  }
+
+  /** Pictures appear over their placeholder once they are here. */
+  #fadeIn() {
+    for (const picture of this.querySelectorAll(".vs-tile img")) {
+      const tile = picture.closest(".vs-tile");
+      if (picture.complete && picture.naturalWidth) tile.classList.add("is-loaded");
+      else picture.addEventListener("load", () => tile.classList.add("is-loaded"), { once: true });
+    }
   }
 
   #draw({ waiting, now, stats, images, rows }) {
