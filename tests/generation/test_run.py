@@ -14,6 +14,7 @@ from sqlmodel import col
 from tests.conftest import People
 from tests.generation.conftest import finished, make_card, order, show, submit
 from tests.jobs.conftest import until
+from tests.postgres import both_databases
 from visionsuit.accounts.tables import Account
 from visionsuit.core.actor import SYSTEM
 from visionsuit.engine.base import OutOfDeviceMemory
@@ -34,6 +35,8 @@ from visionsuit.runtime import Runtime
 from visionsuit.schedule import HANDLERS
 from visionsuit.storage.base import Bucket
 from visionsuit.visibility import Visibility
+
+pytestmark = both_databases
 
 
 def read_output(runtime: Runtime, url: str) -> bytes:

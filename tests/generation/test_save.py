@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from tests.conftest import People
 from tests.generation.conftest import finished, order, show, submit
+from tests.postgres import both_databases
 from visionsuit.core.actor import SYSTEM, Actor
 from visionsuit.core.errors import AppError, Conflict, InvalidInput, NotFound, NotPermitted
 from visionsuit.galleries.service import create_gallery
@@ -19,6 +20,8 @@ from visionsuit.objects.tables import StorageObject
 from visionsuit.runtime import Runtime
 from visionsuit.storage.base import Bucket
 from visionsuit.visibility import Visibility
+
+pytestmark = both_databases
 
 
 @pytest.fixture

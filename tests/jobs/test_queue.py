@@ -8,6 +8,7 @@ import pytest
 
 from tests.conftest import People
 from tests.jobs.conftest import job_of
+from tests.postgres import both_databases
 from visionsuit.core.actor import SYSTEM, Actor
 from visionsuit.core.clock import utcnow
 from visionsuit.jobs import claims, presence, queue
@@ -16,6 +17,8 @@ from visionsuit.jobs.forecast import forecast_queue
 from visionsuit.jobs.pace import Measured, learn, load_paces
 from visionsuit.jobs.tables import RENDER_QUEUE, Job, JobState, OwnerShare
 from visionsuit.runtime import Runtime
+
+pytestmark = both_databases
 
 
 def put(runtime: Runtime, owner: Actor, **more: object) -> int:
@@ -80,13 +83,13 @@ def test_turns_weigh_device_seconds_not_jobs(runtime: Runtime, people: People) -
     slow, quick = people.make("slow"), people.make("quick")
     for _ in range(2):
         put(runtime, slow)
-    for _ in range(5):
+    for _ in range(6):
         put(runtime, quick)
     order = []
     while claim := take(runtime):
         order.append("slow" if claim.owner_id == slow.user_id else "quick")
-        finish(runtime, claim, 4.0 if order[-1] == "slow" else 1.0)
-    assert order == ["slow", "quick", "quick", "quick", "quick", "slow", "quick"]
+        finish(runtime, claim, 4.5 if order[-1] == "slow" else 1.0)
+    assert order == ["slow", *["quick"] * 5, "slow", "quick"]
 
 
 def test_work_that_runs_counts_before_it_is_measured(runtime: Runtime, people: People) -> None:

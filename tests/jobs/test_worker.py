@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from tests.conftest import People
 from tests.jobs.conftest import job_of, until
+from tests.postgres import both_databases
 from visionsuit.core.actor import SYSTEM
 from visionsuit.core.errors import InvalidInput, Unavailable
 from visionsuit.jobs import claims, queue
@@ -15,6 +16,9 @@ from visionsuit.jobs.worker import Worker
 from visionsuit.runtime import Runtime
 
 StartWorker = Callable[..., Worker]
+
+
+pytestmark = both_databases
 
 
 def put(runtime: Runtime, people: People, kind: str = "paint") -> int:
