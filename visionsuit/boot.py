@@ -13,6 +13,7 @@ from visionsuit.engine.factory import create_engine
 from visionsuit.generation.base_models import sync_base_models
 from visionsuit.runtime import Runtime
 from visionsuit.storage.factory import create_storage
+from visionsuit.uploads.jobs import sweep_drafts
 
 
 def build_runtime(settings: Settings) -> Runtime:
@@ -28,13 +29,14 @@ def build_runtime(settings: Settings) -> Runtime:
 
 
 def prepare(runtime: Runtime) -> str | None:
-    """Migrate, create buckets, empty the scratch folder, register base models, see that somebody can get in.
+    """Migrate, create buckets, remove what broken uploads left, register base models, see that somebody can get in.
 
     Returns the one-time link that makes the administrator, while there is no account.
     """
     migrate(runtime.database)
     runtime.storage.prepare()
     empty_scratch(runtime.settings.scratch_dir)
+    sweep_drafts(runtime)
     sync_base_models(runtime)
     setup_path = prepare_first_admin(runtime)
     return address(runtime.settings) + setup_path if setup_path else None

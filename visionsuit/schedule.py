@@ -16,6 +16,7 @@ from visionsuit.jobs import presence
 from visionsuit.jobs.work import Handler
 from visionsuit.jobs.worker import Worker
 from visionsuit.runtime import Runtime
+from visionsuit.uploads.jobs import sweep_drafts
 
 log = structlog.get_logger()
 
@@ -46,8 +47,13 @@ def forget_old_logins(runtime: Runtime) -> None:
         delete_old_attempts(ctx, utcnow())
 
 
+def sweep_uploads(runtime: Runtime) -> None:
+    sweep_drafts(runtime)
+
+
 SCHEDULE: tuple[Entry, ...] = (
     Entry("take_back_jobs", 15, take_back_jobs),
+    Entry("sweep_uploads", 60, sweep_uploads),
     Entry("forget_old_logins", 3600, forget_old_logins),
 )
 
