@@ -38,7 +38,7 @@ class Asset(SQLModel):
     title: str = Field(max_length=180)
     description: str = Field(default="", max_length=1500)
     tags: list[str] = Field(default_factory=list, sa_type=sa.JSON)
-    visibility: Visibility = Field(default=Visibility.PRIVATE, sa_type=sa.String(16), index=True)  # type: ignore[call-overload]
+    visibility: Visibility = Field(default=Visibility.PRIVATE, sa_type=sa.String(16), index=True)
     is_adult: bool = False
     is_reported: bool = False
     created_at: datetime = Field(default_factory=utcnow, sa_type=UtcDateTime)
