@@ -12,6 +12,7 @@ from visionsuit.core.actor import SYSTEM
 from visionsuit.core.clock import utcnow
 from visionsuit.generation.run import render
 from visionsuit.generation.service import KIND
+from visionsuit.generation.sweep import sweep_outputs
 from visionsuit.jobs import presence
 from visionsuit.jobs.work import Handler
 from visionsuit.jobs.worker import Worker
@@ -51,10 +52,15 @@ def sweep_uploads(runtime: Runtime) -> None:
     sweep_drafts(runtime)
 
 
+def remove_lost_outputs(runtime: Runtime) -> None:
+    sweep_outputs(runtime)
+
+
 SCHEDULE: tuple[Entry, ...] = (
     Entry("take_back_jobs", 15, take_back_jobs),
     Entry("sweep_uploads", 60, sweep_uploads),
     Entry("forget_old_logins", 3600, forget_old_logins),
+    Entry("remove_lost_outputs", 6 * 3600, remove_lost_outputs),
 )
 
 

@@ -95,7 +95,7 @@ def test_refusals_have_the_common_shape(site: Runtime, client: TestClient, peopl
         assert answer.status_code == 422, answer.text
         assert (answer.json()["error"]["field"], answer.json()["error"]["code"]) == (field, code)
     assert post(client, {}).status_code == 401
-    assert client.get("/api/generations", headers={}).json() == {"items": [], "next_cursor": None}
+    assert client.get("/api/generations").status_code == 401
     for _ in range(5):
         assert post(client, headers).status_code == 202
     sixth = post(client, headers)

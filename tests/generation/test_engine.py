@@ -16,7 +16,7 @@ from tests.jobs.conftest import until
 from visionsuit.core.config import Settings, StorageSettings
 from visionsuit.engine.diffusers_engine import DiffusersEngine
 from visionsuit.generation import service
-from visionsuit.generation.base_models import list_offered, sync_base_models
+from visionsuit.generation.base_models import default_of, list_offered, sync_base_models
 from visionsuit.generation.order import LoraOrder
 from visionsuit.generation.schemas import GenerationOut
 from visionsuit.jobs.worker import Worker
@@ -94,9 +94,7 @@ def test_pictures_of_one_request_are_those_of_their_seeds(
     run_worker(tiny_site)
     wanted = order("a dog", width=64, height=64, steps=2, count=2, seed=11)
     both = finished(tiny_site, people.user, submit(tiny_site, people.user, wanted), 120)
-    second = finished(
-        tiny_site, people.user, submit(tiny_site, people.user, replace(wanted, count=1, seed=12)), 120
-    )
+    second = finished(tiny_site, people.user, submit(tiny_site, people.user, replace(wanted, count=1, seed=12)), 120)
     assert np.abs(pixels(tiny_site, both, 1).astype(int) - pixels(tiny_site, second)).max() <= 1
 
 
@@ -148,12 +146,13 @@ def test_the_list_of_base_models_follows_the_folder(
     def offered() -> list[tuple[str, bool]]:
         sync_base_models(site)
         with site.open_ctx(people.user, read_only=True) as ctx:
-            return [(row.folder, row.is_default) for row in list_offered(ctx)]
+            rows = list_offered(ctx)
+            return [(row.folder, row is default_of(rows)) for row in rows]
 
     assert offered() == [("demo", True), ("alpha", False)]
     shutil.move(folder / "demo", tmp_path / "away")
     (folder / "broken").mkdir()
     (folder / "broken" / "model_index.json").write_text("{")
-    assert [name for name, _ in offered()] == ["alpha"]
+    assert offered() == [("alpha", True)]
     shutil.move(tmp_path / "away", folder / "demo")
-    assert offered()[0][0] == "demo"
+    assert offered() == [("demo", True), ("alpha", False)]

@@ -3,6 +3,7 @@
 import io
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from visionsuit.engine.base import OutOfDeviceMemory
 from visionsuit.engine.mock import MockEngine
 from visionsuit.generation import service
 from visionsuit.generation.order import LoraOrder
+from visionsuit.generation.sweep import sweep_outputs
 from visionsuit.generation.tables import Generation, GenerationImage
 from visionsuit.jobs import claims, presence
 from visionsuit.jobs.claims import ClaimLost
@@ -254,3 +256,12 @@ def test_outputs_are_their_owners(site: Runtime, people: People, worker: Worker)
             assert service.sees_output(ctx, object_id) is expected
             assert service.sees_output(ctx, thumb_id) is expected
             assert service.sees_generation(ctx, done.id) is expected
+
+
+def test_files_without_rows_are_swept_and_others_stay(site: Runtime, people: People, worker: Worker) -> None:
+    finished(site, people.user, submit(site, people.user))
+    kept = outputs(site)
+    site.storage.put(Bucket.OUTPUTS, "lost-by-a-dead-process", [b"png"])
+    assert sweep_outputs(site) == 0  # young: somebody may be about to write its row
+    assert sweep_outputs(site, keep_for=timedelta(seconds=-1)) == 1
+    assert outputs(site) == kept

@@ -10,7 +10,7 @@ from visionsuit.core.paging import DEFAULT_LIMIT, MAX_LIMIT
 from visionsuit.engine.base import SAMPLERS, SCHEDULES
 from visionsuit.galleries.out import gallery_tiles
 from visionsuit.generation import service
-from visionsuit.generation.base_models import list_offered
+from visionsuit.generation.base_models import default_of, list_offered
 from visionsuit.generation.queries import count_renders
 from visionsuit.generation.save import save
 from visionsuit.generation.schemas import (
@@ -37,10 +37,12 @@ register_counter("generations", count_renders)
 @router.get("/api/base-models", summary="What one can render with")
 def list_base_models(ctx: ReadCtxDep) -> BaseModelListOut:
     """Base models with their defaults and limits, and the names of samplers and schedules."""
+    offered = list_offered(ctx)
+    copied = set(BaseModelOut.model_fields) - {"id", "is_default"}
     return BaseModelListOut(
         items=[
-            BaseModelOut(id=row.public_id, **row.model_dump(include=set(BaseModelOut.model_fields) - {"id"}))
-            for row in list_offered(ctx)
+            BaseModelOut(id=row.public_id, is_default=row is default_of(offered), **row.model_dump(include=copied))
+            for row in offered
         ],
         samplers=[ChoiceOut(id=key, label=label) for key, label in SAMPLERS.items()],
         schedules=[ChoiceOut(id=key, label=label) for key, label in SCHEDULES.items()],

@@ -51,10 +51,8 @@ def sync_base_models(runtime: Runtime) -> None:
             if name not in found:
                 row.trouble = broken.get(name, _GONE)
             ctx.session.add(row)
-        usable = sorted((row for row in known.values() if row.trouble is None), key=lambda row: row.position)
-        if usable and not any(row.is_default for row in usable):
-            for row in known.values():
-                row.is_default = row is usable[0]
+        if known and not any(row.is_default for row in known.values()):
+            min(known.values(), key=lambda row: (row.trouble is not None, row.position)).is_default = True
 
 
 def _describe(row: BaseModel, info: BaseModelInfo) -> None:
@@ -96,7 +94,7 @@ def get_offered(ctx: Ctx, public_id: str | None) -> BaseModel:
             hint="Put a diffusers folder into the models folder and restart.",
         )
     if public_id is None:
-        return next((row for row in offered if row.is_default), offered[0])
+        return default_of(offered)
     for row in offered:
         if row.public_id == public_id:
             return row
@@ -105,6 +103,11 @@ def get_offered(ctx: Ctx, public_id: str | None) -> BaseModel:
         field="base_model_id",
         hint="GET /api/base-models lists them.",
     )
+
+
+def default_of(offered: list[BaseModel]) -> BaseModel:
+    """The one that is taken when none is named: the administrator's choice, or the first while that is not offered."""
+    return next((row for row in offered if row.is_default), offered[0])
 
 
 def ref_of(runtime: Runtime, row: BaseModel) -> BaseModelRef:
