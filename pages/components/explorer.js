@@ -67,6 +67,7 @@ export class Explorer extends View {
             <div class="vs-explorer-filters" data-filters></div>
           </div>
           <div class="vs-explorer-chips" data-chips aria-label="Active filters"></div>
+          <p class="vs-explorer-notes" data-notes role="status" hidden></p>
           <vs-tile-grid></vs-tile-grid>
         </div>
         <div class="vs-explorer-detail" data-detail hidden></div>`,
@@ -101,8 +102,16 @@ export class Explorer extends View {
 
   async #load(cursor, limit, signal) {
     const page = await api(`/api/${this.#name}`, { query: { ...listQuery(this.#listed), cursor, limit }, signal });
+    if (!cursor) this.#tellNotes(page.notes ?? []);
     for (const item of page.items) if (item.owner) this.#owners.set(item.owner.id, item.owner.name);
     return page;
+  }
+
+  /** What of the search was not understood; the rest was searched for. */
+  #tellNotes(notes) {
+    const place = this.querySelector("[data-notes]");
+    place.textContent = notes.join(" ");
+    place.hidden = notes.length === 0;
   }
 
   #search(text) {

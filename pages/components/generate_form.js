@@ -4,6 +4,7 @@ import { mixRequest } from "./lora_mixer.js";
 
 export const PROMPT_MOST = 4000;
 export const PROMPT_MANY = 500;
+export const SEED_MOST = 2 ** 32 - 1;
 export const COUNTS = [1, 2, 3, 4, 6, 8];
 const STEPS_MOST = 200;
 const GUIDANCE_MOST = 40;
@@ -146,7 +147,7 @@ export function formTemplate(form, { baseModels, samplers, schedules, baseModel,
           (count) => html`<button type="button" data-count="${count}" aria-pressed="${count === form.count ? "true" : "false"}" aria-label="${count} picture${count === 1 ? "" : "s"}">${count}</button>`,
         )}</div>${error("count")}</div>
       <div class="field" data-control="seed"><label class="label" for="gen-seed">Seed</label>
-        <div class="vs-seed"><input class="input" id="gen-seed" data-bind="seed" type="text" inputmode="numeric" pattern="[0-9]*" maxlength="16" placeholder="Random" autocomplete="off" />
+        <div class="vs-seed"><input class="input" id="gen-seed" data-bind="seed" type="text" inputmode="numeric" pattern="[0-9]*" maxlength="10" placeholder="Random" autocomplete="off" />
           <button type="button" class="vs-mini" data-dice aria-label="Random seed each time" title="Random each time">${icon("dice", { size: 18 })}</button>
           <button type="button" class="vs-mini" data-last-seed aria-label="Reuse the last seed" title="Reuse the last seed">${icon("undo", { size: 18 })}</button></div>${error("seed")}</div>
     </div>

@@ -2,7 +2,7 @@
 // the server, so the page can be closed and comes back to them.
 import { ApiError, View, api, confirmDialog, copyText, debounce, define, emptyState, errorState, html, icon, loginUrl, query, render, session, store, toast, toastError } from "./core.js";
 import { formFromJob, formFromRecipe, recipeOf } from "./generate_fill.js";
-import { PROMPT_MANY, PROMPT_MOST, bounds, formRequest, formTemplate, freshForm, repeatRequest, within } from "./generate_form.js";
+import { PROMPT_MANY, PROMPT_MOST, SEED_MOST, bounds, formRequest, formTemplate, freshForm, repeatRequest, within } from "./generate_form.js";
 import { JobFeed, isActive } from "./job_feed.js";
 import { fileName, phaseOf } from "./job_progress.js";
 import { openLightbox } from "./lightbox.js";
@@ -18,6 +18,7 @@ const WHO_MAY = {
   admins: "Rendering is open to administrators at the moment.",
   curators: "Rendering is open to curators and administrators at the moment.",
   members: "Rendering is open to members.",
+  open: "Rendering is open to everybody with an account.",
 };
 
 class Generator extends View {
@@ -137,7 +138,7 @@ class Generator extends View {
       this.#form[name] = within(field.value, least, most, this.#form[name], whole);
     } else if (name === "seed") {
       const digits = field.value.replace(/\D/g, "");
-      this.#form.seed = digits === "" ? "" : Math.min(Number(digits), Number.MAX_SAFE_INTEGER);
+      this.#form.seed = digits === "" ? "" : Math.min(Number(digits), SEED_MOST);
       if (field.value !== digits) field.value = digits;
     } else this.#form[name] = field.value;
     this.#clearError(name);
@@ -409,7 +410,7 @@ class Generator extends View {
   async #act({ name, job, image }) {
     const run = {
       cancel: () => this.#cancel(job),
-      save: () => saveGeneration(job, image && job.images.length > 1 ? [image.id] : null),
+      save: () => this.#keep(job, image && job.images.length > 1 ? [image.id] : null),
       again: () => this.#send(repeatRequest(job, job.request.seed ?? job.images[0]?.seed)),
       vary: () => this.#send(repeatRequest(job)),
       seed: () => {
@@ -425,6 +426,12 @@ class Generator extends View {
     } catch (error) {
       toastError(error);
     }
+  }
+
+  async #keep(job, ids) {
+    if (!(await saveGeneration(job, ids))) return;
+    const { images } = this.#feed.jobs.get(job.id) ?? job;
+    this.#feed.take({ id: job.id, images: images.map((image) => (!ids || ids.includes(image.id) ? { ...image, saved: true } : image)) });
   }
 
   async #cancel(job) {

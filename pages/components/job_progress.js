@@ -87,7 +87,9 @@ export class JobProgress extends View {
       )}</div>
       <div class="vs-job-status" data-key="status">
         <div class="vs-job-actions">
-          <button type="button" class="btn primary" data-act="save">${icon("save", { size: 18 })}Save to gallery</button>
+          ${images.every((image) => image.saved)
+            ? html`<button type="button" class="btn" data-act="save" data-key="save" title="Save to another gallery">${icon("check", { size: 18 })}Saved</button>`
+            : html`<button type="button" class="btn primary" data-act="save" data-key="save">${icon("save", { size: 18 })}Save to gallery</button>`}
           ${one && html`<a class="btn" href="${images[0].url}" download="${fileName(job, images[0])}">${icon("download", { size: 18 })}Download</a>`}
           <button type="button" class="btn" data-act="vary" title="The same with another seed">${icon("shuffle", { size: 18 })}Vary</button>
           <button type="button" class="btn" data-act="again" title="The same once more">${icon("refresh", { size: 18 })}Regenerate</button>
