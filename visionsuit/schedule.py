@@ -10,8 +10,7 @@ from visionsuit.accounts.sessions import delete_expired_sessions
 from visionsuit.accounts.throttle import delete_old_attempts
 from visionsuit.core.actor import SYSTEM
 from visionsuit.core.clock import utcnow
-from visionsuit.generation.run import render
-from visionsuit.generation.service import KIND
+from visionsuit.generation import run
 from visionsuit.generation.sweep import sweep_outputs
 from visionsuit.jobs import presence
 from visionsuit.jobs.work import Handler
@@ -21,8 +20,8 @@ from visionsuit.uploads.jobs import sweep_drafts
 
 log = structlog.get_logger()
 
-#: Job kind -> what the worker runs.
-HANDLERS: dict[str, Handler] = {KIND: render}
+#: Job kind -> what the worker runs; every feature with jobs adds its own.
+HANDLERS: dict[str, Handler] = {**run.HANDLERS}
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,12 +23,12 @@ from visionsuit.galleries.queries import counts_of, find_own_gallery
 from visionsuit.generation import base_models
 from visionsuit.generation import service as generation
 from visionsuit.generation.order import LoraOrder, Order
+from visionsuit.generation.run import HANDLERS
 from visionsuit.generation.save import save
 from visionsuit.jobs.tables import JobState
 from visionsuit.jobs.worker import Worker
 from visionsuit.modelcards.queries import find_version_by_sha256
 from visionsuit.runtime import Runtime
-from visionsuit.schedule import HANDLERS
 from visionsuit.uploads import service as uploads
 from visionsuit.uploads.drafts import Announced, open_draft
 from visionsuit.uploads.tables import DraftKind, FileRole

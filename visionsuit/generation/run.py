@@ -22,7 +22,7 @@ from visionsuit.generation.service import KIND
 from visionsuit.generation.tables import Generation, GenerationImage
 from visionsuit.jobs import claims
 from visionsuit.jobs.pace import Measured, learn
-from visionsuit.jobs.work import Finish, Work, WorkStopped
+from visionsuit.jobs.work import Finish, Handler, Work, WorkStopped
 from visionsuit.media.png import encode_png
 from visionsuit.media.previews import MIME as WEBP
 from visionsuit.media.previews import Previews, preview_array
@@ -76,6 +76,10 @@ def render(work: Work) -> Finish:
         raise WorkStopped
     pictures = runtime.engine.render(task.for_engine, on_progress=on_progress, is_cancelled=work.is_stopped)
     return lambda: _store(work, task, pictures, stopwatch)
+
+
+#: Job kind -> what a worker runs.
+HANDLERS: dict[str, Handler] = {KIND: render}
 
 
 def encode_preview(pixels: NDArray[np.uint8]) -> str:
