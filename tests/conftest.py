@@ -22,9 +22,12 @@ from visionsuit.core.actor import GUEST, SYSTEM, Actor, Role
 from visionsuit.core.config import Settings, StorageSettings
 from visionsuit.db import create_schema, open_database
 from visionsuit.engine.mock import MockEngine
+from visionsuit.log import configure_logging
 from visionsuit.main import create_api, guarded
 from visionsuit.runtime import Ctx, Runtime
 from visionsuit.storage.folder import FolderStorage
+
+configure_logging(Settings(_env_file=None, log_level="WARNING"))  # type: ignore[call-arg]
 
 MODELS_DIR = Path(__file__).parents[1] / "models_cache"
 
