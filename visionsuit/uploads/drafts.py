@@ -248,7 +248,7 @@ def _receive(runtime: Runtime, actor: Actor, file_id: int, blocks: Blocks, check
                 file.received = received.model_dump(mode="json")
                 ctx.session.add(file)
         except BaseException:
-            drop_objects(runtime, file_id, written)
+            drop_attempt(runtime, file_id, lock.id, written)
             raise
     finally:
         lock.release()
@@ -256,7 +256,7 @@ def _receive(runtime: Runtime, actor: Actor, file_id: int, blocks: Blocks, check
     return file
 
 
-def drop_objects(runtime: Runtime, file_id: int, objects: list[list[str]]) -> None:
+def drop_attempt(runtime: Runtime, file_id: int, attempt: str, objects: list[list[str]]) -> None:
     """Remove what an attempt that came to nothing has written."""
     if not _abandon(runtime, objects):
         return  # the row still names them, the sweeper comes back
@@ -265,6 +265,8 @@ def drop_objects(runtime: Runtime, file_id: int, objects: list[list[str]]) -> No
         file = ctx.session.exec(query).one_or_none()
         if file is not None:
             file.objects = [pair for pair in file.objects if pair not in objects]
+            if file.attempt == attempt:
+                file.attempt = None
             ctx.session.add(file)
 
 

@@ -10,7 +10,7 @@ from visionsuit.core.clock import utcnow
 from visionsuit.core.ids import row_id
 from visionsuit.runtime import Runtime
 from visionsuit.uploads import drafts
-from visionsuit.uploads.locks import Life, forget, life_of
+from visionsuit.uploads.locks import Life, forget_dead, life_of
 from visionsuit.uploads.tables import UploadDraft, UploadFile
 
 log = structlog.get_logger()
@@ -32,10 +32,12 @@ def sweep_drafts(runtime: Runtime, now: datetime | None = None) -> int:
         closed = draft.is_closed and not draft.is_direct
         if (life is Life.DEAD or expired or closed) and _close(runtime, row_id(draft), draft.touched_at):
             drafts.discard(runtime, row_id(draft))
-            forget(data_dir, draft.public_id)
             swept += 1
         elif not draft.is_direct:
             _drop_dead_attempts(runtime, row_id(draft))
+    with runtime.open_ctx(SYSTEM, read_only=True) as ctx:
+        named = {*ctx.session.exec(select(UploadDraft.public_id)), *ctx.session.exec(select(UploadFile.attempt))}
+    forget_dead(data_dir, {name for name in named if name})
     if swept:
         log.info("uploads_swept", drafts=swept)
     return swept
@@ -60,5 +62,4 @@ def _drop_dead_attempts(runtime: Runtime, draft_id: int) -> None:
     for file in files:
         assert file.attempt is not None
         if life_of(runtime.settings.data_dir, file.attempt) is Life.DEAD:
-            drafts.drop_objects(runtime, row_id(file), drafts.unreceived_objects(file))
-            forget(runtime.settings.data_dir, file.attempt)
+            drafts.drop_attempt(runtime, row_id(file), file.attempt, drafts.unreceived_objects(file))

@@ -3,6 +3,7 @@
 Whoever shares the data folder can look. An upload through another machine leaves no file here: there, age decides.
 """
 
+from collections.abc import Set
 from enum import StrEnum
 from pathlib import Path
 
@@ -49,9 +50,11 @@ def life_of(data_dir: Path, id: str) -> Life:
     return Life.DEAD
 
 
-def forget(data_dir: Path, id: str) -> None:
-    """Remove what a dead upload left of its lock."""
-    _path(data_dir, id).unlink(missing_ok=True)
+def forget_dead(data_dir: Path, still_named: Set[str]) -> None:
+    """Remove the locks of dead uploads that no row needs as a proof any more."""
+    for path in (data_dir / "uploads").glob("*.lock"):
+        if path.stem not in still_named and life_of(data_dir, path.stem) is Life.DEAD:
+            path.unlink(missing_ok=True)
 
 
 def _path(data_dir: Path, id: str) -> Path:
