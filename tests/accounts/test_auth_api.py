@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 
 from tests.accounts.conftest import PASSWORD
 from tests.conftest import People
+from tests.postgres import both_databases
 from visionsuit.accounts.tables import Account
 from visionsuit.audit.tables import AuditEntry
 from visionsuit.core.actor import SYSTEM, Actor, Role
@@ -32,6 +33,7 @@ def browser(api: FastAPI, runtime: Runtime) -> Callable[[], TestClient]:
     return open_
 
 
+@both_databases
 class TestRegister:
     def test_makes_a_user_and_signs_in(self, client: TestClient, audit: Callable[[], list[AuditEntry]]) -> None:
         answer = client.post("/api/auth/register", json={**JOIN, "role": "SUPERADMIN", "is_active": False})
@@ -117,6 +119,7 @@ class TestRegister:
         assert sorted(statuses) == [201, 409, 409, 409]
 
 
+@both_databases
 class TestLogin:
     def test_signs_in(
         self,

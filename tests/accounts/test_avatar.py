@@ -8,6 +8,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from tests.conftest import People
+from tests.postgres import both_databases
 from visionsuit.core.actor import Actor
 from visionsuit.core.config import Settings
 from visionsuit.runtime import Runtime
@@ -57,6 +58,7 @@ def test_small_ones_are_not_enlarged(client: TestClient, people: People, bearer:
         assert image.size == (40, 40)
 
 
+@both_databases
 def test_replaced_and_removed_leave_nothing(
     client: TestClient, people: People, bearer: Bearer, runtime: Runtime
 ) -> None:

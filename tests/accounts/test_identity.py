@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sqlmodel import select
 
 from tests.conftest import People
+from tests.postgres import both_databases
 from visionsuit.accounts.identity import BadToken, hash_api_token, resolve_actor
 from visionsuit.accounts.sessions import (
     delete_expired_sessions,
@@ -164,6 +165,7 @@ def test_every_changed_character_spoils_a_token(
 
 @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
 @given(text=st.text(max_size=200) | st.text("ey.AJh-_=vs", max_size=80))
+@both_databases
 def test_any_text_is_refused_without_a_crash(runtime: Runtime, text: str) -> None:
     assert resolve_actor(runtime, None, text) is GUEST
     for bearer in (text, f"vs_{text}"):
@@ -182,6 +184,7 @@ def test_ending_one_session_leaves_the_other(
     assert resolve_actor(runtime, None, second) == people.user
 
 
+@both_databases
 def test_ending_all_sessions(runtime: Runtime, people: People, token_of: Callable[[Actor], str]) -> None:
     tokens = [token_of(people.user) for _ in range(2)]
     bystander = token_of(people.admin)
@@ -218,6 +221,7 @@ def test_expired_row_ends_a_session_and_is_swept(
     assert resolve_actor(runtime, None, other) == people.admin
 
 
+@both_databases
 def test_last_seen_is_written_at_most_once_a_minute(
     runtime: Runtime, people: People, token_of: Callable[[Actor], str]
 ) -> None:
@@ -239,6 +243,7 @@ def test_last_seen_is_written_at_most_once_a_minute(
     assert seen() >= old + 119
 
 
+@both_databases
 class TestApiTokens:
     def make(self, runtime: Runtime, actor: Actor, token: str = "vs_secret", **columns: object) -> None:
         with runtime.open_ctx(SYSTEM) as ctx:

@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 
 from tests.accounts.conftest import PASSWORD
 from tests.conftest import People
+from tests.postgres import both_databases
 from visionsuit.accounts.passwords import BadPassword, verify_password
 from visionsuit.accounts.roles import BadRole, LastSuperadmin
 from visionsuit.accounts.service import upsert_admin
@@ -21,6 +22,8 @@ from visionsuit.audit.tables import AuditEntry
 from visionsuit.core.actor import SYSTEM, Actor, Role
 from visionsuit.core.config import Settings
 from visionsuit.runtime import Runtime
+
+pytestmark = both_databases
 
 BODY = {"email": "ada@example.org", "password": PASSWORD, "name": "Ada"}
 

@@ -8,6 +8,7 @@ from sqlmodel import select
 from starlette.testclient import TestClient
 
 from tests.conftest import People
+from tests.postgres import both_databases
 from visionsuit.accounts.tables import Account, ApiToken
 from visionsuit.accounts.tokens import MAX_TOKENS
 from visionsuit.audit.tables import AuditEntry
@@ -33,6 +34,7 @@ def token(client: TestClient, bearer: Bearer) -> Callable[..., dict[str, str]]:
 Token = Callable[..., dict[str, str]]
 
 
+@both_databases
 def test_made_once_listed_without_secret_revoked(
     client: TestClient, people: People, bearer: Bearer, runtime: Runtime
 ) -> None:

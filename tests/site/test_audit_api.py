@@ -6,9 +6,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from tests.conftest import People
+from tests.postgres import both_databases
 from visionsuit.audit.service import record
 from visionsuit.core.actor import Actor
 from visionsuit.runtime import Runtime
+
+pytestmark = both_databases
 
 Bearer = Callable[[Actor], dict[str, str]]
 

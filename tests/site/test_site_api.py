@@ -9,6 +9,7 @@ from sqlmodel import select
 from starlette.testclient import TestClient
 
 from tests.conftest import People
+from tests.postgres import both_databases
 from visionsuit.audit.tables import AuditEntry
 from visionsuit.core.actor import SYSTEM, Actor, Scope
 from visionsuit.core.config import GeneratorAccess, RegistrationPolicy, Settings
@@ -37,6 +38,7 @@ def headers_of(people: People, bearer: Bearer, name: str) -> dict[str, str]:
     return {} if name == "guest" else bearer(getattr(people, name))
 
 
+@both_databases
 class TestSettings:
     @pytest.mark.parametrize("name", EVERYBODY)
     @pytest.mark.parametrize("method", ["GET", "PATCH"])
@@ -124,6 +126,7 @@ class TestMayGenerate:
                 require_may_generate(ctx)
 
 
+@both_databases
 class TestStats:
     def test_counts_and_keeps_them_for_seconds(self, runtime: Runtime, people: People) -> None:
         now = [0.0]
@@ -153,6 +156,7 @@ class TestStatus:
     def test_alive(self, client: TestClient) -> None:
         assert client.get("/health").json() == {"status": "ok"}
 
+    @both_databases
     def test_ready(self, runtime: Runtime) -> None:
         runtime.engine.start()
         answer = self.client(runtime).get("/health/ready")
