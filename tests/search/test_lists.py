@@ -19,7 +19,7 @@ from visionsuit.modelcards.queries import list_cards
 from visionsuit.modelcards.service import add_version, count_download
 from visionsuit.modelcards.tables import ModelType
 from visionsuit.runtime import Ctx, Runtime
-from visionsuit.search.listing import Listing, Source, list_assets
+from visionsuit.search.listing import Listing, Source, Thresholds, list_assets
 from visionsuit.search.plan import ListRequest, Sort
 from visionsuit.visibility import Visibility
 
@@ -253,5 +253,6 @@ def test_column_order_walks_or_sorts_with_the_same_result(runtime: Runtime, peop
 
     asked: list[dict[str, Any]] = [{}, {"tags": ("even",)}, {"q": "13"}, {"q": "-tag:even"}]
     sorted_few = [found(CARDS, **one) for one in asked]
-    assert [found(replace(CARDS, few=0), **one) for one in asked] == sorted_few
+    for thresholds in (Thresholds(few=0), Thresholds(few=0, some=0)):
+        assert [found(replace(CARDS, thresholds=thresholds), **one) for one in asked] == sorted_few
     assert [len(one) for one in sorted_few] == [20, 10, 1, 10]

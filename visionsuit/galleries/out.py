@@ -30,7 +30,7 @@ class GalleryDetail(GalleryTile):
 
 def gallery_tiles(ctx: Ctx, rows: Iterable[Any]) -> list[GalleryTile]:
     """Rows (or selected columns) that the caller has found visible, in their order."""
-    return [GalleryTile.model_construct(kind="gallery", **fields) for fields, _ in _fields(ctx, list(rows))]
+    return [GalleryTile.model_validate(fields) for fields, _ in _fields(ctx, list(rows))]
 
 
 def gallery_detail(ctx: Ctx, gallery: Gallery) -> GalleryDetail:
@@ -65,7 +65,7 @@ def _fields(ctx: Ctx, rows: Sequence[Any]) -> list[tuple[dict[str, Any], Any]]:
     return made
 
 
-def _cover(image: Any) -> Thumb | None:
+def _cover(image: Any) -> dict[str, Any] | None:
     if image is None:
         return None
     return make_thumb(image.thumb_small_id, image.thumb_large_id, image.placeholder, image.width, image.height)

@@ -36,9 +36,7 @@ def image_tiles(ctx: Ctx, rows: Iterable[Any]) -> list[ImageTile]:
     """Rows (or selected columns) that the caller has found visible, in their order."""
     held = list(rows)
     owners = owners_of(ctx, {row.owner_id for row in held})
-    return [
-        ImageTile.model_construct(kind="image", **tile_fields(ctx.actor, row, owners), **_picture(row)) for row in held
-    ]
+    return [ImageTile.model_validate(tile_fields(ctx.actor, row, owners) | _picture(row)) for row in held]
 
 
 def image_detail(ctx: Ctx, image: Image) -> ImageDetail:

@@ -54,9 +54,7 @@ def model_tiles(ctx: Ctx, rows: Iterable[Any]) -> list[ModelTile]:
     owners = owners_of(ctx, {row.owner_id for row in held})
     sizes = sizes_of(ctx, [row.id for row in held])
     return [
-        ModelTile.model_construct(
-            kind="model", **tile_fields(ctx.actor, row, owners), **_card(row), size_bytes=sizes.get(row.id)
-        )
+        ModelTile.model_validate(tile_fields(ctx.actor, row, owners) | _card(row) | {"size_bytes": sizes.get(row.id)})
         for row in held
     ]
 
@@ -88,7 +86,7 @@ def model_detail(ctx: Ctx, card: ModelCard) -> ModelDetail:
 
 def _card(row: Any) -> dict[str, Any]:
     return {
-        "type": ModelType(row.type),
+        "type": row.type,
         "base_model": row.base_model,
         "family": row.family,
         "trigger": row.trigger,

@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 WEBP = "image/webp"
+_ADDRESSES: dict[str, str] = {bucket: f"/api/storage/{bucket}/" for bucket in Bucket}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class StoredFile:
 
 def url_of(bucket: Bucket | str, object_id: str | None) -> str | None:
     """Address on this server. The content under it never changes, so browsers may keep it for ever."""
-    return f"/api/storage/{Bucket(bucket)}/{object_id}" if object_id else None
+    return _ADDRESSES[bucket] + object_id if object_id else None
 
 
 def write(runtime: Runtime, bucket: Bucket, data: bytes, *, mime: str, file_name: str = "") -> StoredFile:

@@ -1,6 +1,7 @@
 """Keep the index true, and ask it for ids. Who may see what is decided again by whoever loads the rows."""
 
 import json
+from enum import Enum, auto
 from functools import cache
 from types import ModuleType
 
@@ -50,13 +51,31 @@ def matches(ctx: Ctx, kind: Kind, match: Match, *, most: int) -> int:
     return ctx.session.scalars(_sql(_dialect(ctx), index_table(kind), "count"), values).one()
 
 
-def id_condition(ctx: Ctx, kind: Kind, asset: type[Asset], match: Match, *, few: bool) -> sa.TextClause:
-    """SQL condition "this row matches". `few`: all matches first, then their rows; else each row is looked up."""
-    dialect, table = _dialect(ctx), index_table(kind)
-    column = f"{asset.__tablename__}.id"
-    found = f"SELECT {table}.{dialect.KEY} FROM {table} WHERE {dialect.condition(table)}"
-    inside = f"{column} IN ({found})" if few else f"EXISTS ({found} AND {table}.{dialect.KEY} = {column})"
-    return sa.text(inside).bindparams(match=dialect.expression(match))
+class Lookup(Enum):
+    """How a query over the assets' own table meets the index, by how many match."""
+
+    #: All matches first, then their rows.
+    MATCHES_FIRST = auto()
+    #: All matches first, kept beside; rows in the table's order are looked up among them.
+    MATCHES_BESIDE = auto()
+    #: Rows in the table's order; each is looked up in the index.
+    ROWS_FIRST = auto()
+
+
+def id_condition(
+    ctx: Ctx, kind: Kind, table: type[Asset], match: Match, lookup: Lookup
+) -> sa.ColumnElement[bool] | sa.TextClause:
+    """SQL condition "this row of `table` matches"."""
+    dialect, index_name = _dialect(ctx), index_table(kind)
+    key, id_ = f"{index_name}.{dialect.KEY}", f"{table.__tablename__}.id"
+    found = f"SELECT {key} FROM {index_name} WHERE {dialect.condition(index_name)}"
+    condition = {
+        Lookup.MATCHES_FIRST: f"{id_} IN ({found})",
+        # What stands in a function is no way in for a planner.
+        Lookup.MATCHES_BESIDE: f"coalesce({id_} IN ({found}), false)",
+        Lookup.ROWS_FIRST: f"EXISTS ({found} AND {key} = {id_})",
+    }[lookup]
+    return sa.text(condition).bindparams(match=dialect.expression(match))
 
 
 def _take_out(ctx: Ctx, kind: Kind, asset_id: int) -> dict[str, str]:

@@ -48,7 +48,7 @@ def tile_fields(actor: Actor, row: Any, owners: dict[int, OwnerRef]) -> dict[str
         "id": row.public_id,
         "title": row.title,
         "tags": row.tags,
-        "visibility": Visibility(row.visibility),
+        "visibility": row.visibility,
         "adult": row.is_adult,
         "reported": row.is_reported,
         "owner": owners.get(row.owner_id),
@@ -59,12 +59,15 @@ def tile_fields(actor: Actor, row: Any, owners: dict[int, OwnerRef]) -> dict[str
 
 def make_thumb(
     small_id: str | None, large_id: str | None, placeholder: str | None, width: int | None, height: int | None
-) -> Thumb | None:
-    """None where there is no thumbnail: the page shows a stand-in."""
-    small = url_of(Bucket.PREVIEWS, small_id or large_id)
-    large = url_of(Bucket.PREVIEWS, large_id or small_id)
+) -> dict[str, Any] | None:
+    """Fields of a Thumb; None where there is no thumbnail: the page shows a stand-in."""
+    small, large = small_id or large_id, large_id or small_id
     if small is None or large is None:
         return None
-    return Thumb.model_construct(
-        small=small, large=large, placeholder=placeholder, width=width or 0, height=height or 0
-    )
+    return {
+        "small": url_of(Bucket.PREVIEWS, small),
+        "large": url_of(Bucket.PREVIEWS, large),
+        "placeholder": placeholder,
+        "width": width or 0,
+        "height": height or 0,
+    }
