@@ -28,6 +28,8 @@ MIME = {
     ".txt": "text/plain; charset=utf-8",
 }
 ENTRY = "app.js"
+#: All style sheets in one answer, `theme.css` first.
+STYLES = "all.css"
 FIRST_FONTS = ("fonts/inter.woff2", "fonts/space-grotesk.woff2")
 #: Kept small and inline: what the first frame needs before any file has come.
 FIRST_PAINT_CSS = (
@@ -64,6 +66,10 @@ class Assets:
             digest.update(name.encode() + b"\0" + body)
             self.files[name] = Asset(body, MIME[path.suffix], {} if path.suffix == ".woff2" else compress(body))
         self.hash = digest.hexdigest()[:12]
+        sheets = [name for name in self.files if name.endswith(".css")]
+        sheets.sort(key=lambda name: (name != "theme.css", name))
+        body = b"\n".join(self.files[name].body for name in sheets)
+        self.files[STYLES] = Asset(body, MIME[".css"], compress(body))
 
     def url(self, name: str) -> str:
         """Address of one file; KeyError for a file that is not there."""
@@ -91,11 +97,6 @@ class Assets:
         Args:
             titles: path -> title of every page, for moves between them without a reload.
         """
-        styles = "".join(
-            f'<link rel="stylesheet" href="{self.url(name)}">'
-            for name in sorted(self.files, key=lambda name: (name != "theme.css", name))
-            if name.endswith(".css")
-        )
         preloads = "".join(f'<link rel="modulepreload" href="{self.url(name)}">' for name in self.modules[1:])
         fonts = "".join(
             f'<link rel="preload" href="{self.url(name)}" as="font" type="font/woff2" crossorigin>'
@@ -107,7 +108,8 @@ class Assets:
         # In a script element only "</" could end it early.
         table = json.dumps(titles).replace("<", "\\u003c")
         return (
-            f"<style>{FIRST_PAINT_CSS}</style><script>{FIRST_PAINT_JS}</script>{icon}{fonts}{styles}{preloads}"
+            f"<style>{FIRST_PAINT_CSS}</style><script>{FIRST_PAINT_JS}</script>{icon}{fonts}"
+            f'<link rel="stylesheet" href="{self.url(STYLES)}">{preloads}'
             f'<script type="application/json" id="vs-pages">{table}</script>'
             f'<script type="module" src="{self.url(ENTRY)}"></script>'
         )

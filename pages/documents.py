@@ -1,6 +1,7 @@
 """The HTML documents that Gradio sends, made ours: own head before its scripts, a page for addresses that are not.
 
-Gradio adds a `head=` only once its own scripts run, which is too late for theme, styles and title.
+Gradio adds a `head=` only once its own scripts run, which is too late for theme, styles and title. Its Blocks give the
+addresses and the named endpoints; what is on screen is drawn by the files in components/.
 """
 
 import html
@@ -11,11 +12,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pages.assets import Assets
 
-#: Gradio's advertisement of itself, a manifest that is not there, a white first frame.
+#: Gradio's advertisement of itself, a manifest that is not there, a white first frame, and its front end: no page
+#: shows a Gradio widget, and forty files for nothing would make every first visit seconds slower.
 UNWANTED = re.compile(
     r"<meta\s+(?:property|name)=\"(?:og|twitter):[^>]*>"
     r"|<link rel=\"manifest\"[^>]*>"
-    r"|<style>\s*:root\s*\{\s*--bg:.*?</style>",
+    r"|<style>\s*:root\s*\{\s*--bg:.*?</style>"
+    r"|<script type=\"module\" crossorigin src=\"\./assets/[^>]*></script>"
+    r"|<link rel=\"stylesheet\" crossorigin href=\"\./assets/[^>]*>"
+    r"|<script data-gradio-mode>.*?</script>"
+    r"|<script>\s*\(\(\) => \{.*?</script>"
+    r"|<script>\s*const ce = .*?</script>",
     re.DOTALL,
 )
 
@@ -37,6 +44,9 @@ class PageDocuments:
             await self.app(scope, receive, send)
             return
         path = scope["path"]
+        is_head = scope["method"] == "HEAD"
+        # Gradio's own routes know no HEAD.
+        scope = {**scope, "method": "GET"}
         status = 200
         if path not in self.titles:
             status = 404
@@ -56,7 +66,7 @@ class PageDocuments:
         headers["Content-Length"] = str(len(body))
         headers["Cache-Control"] = "no-cache"
         await send(answer.start)
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+        await send({"type": "http.response.body", "body": b"" if is_head else body})
 
     def is_document(self, scope: Scope) -> bool:
         """A page's address, or an unknown one that a browser opens as a page."""
@@ -72,9 +82,8 @@ class PageDocuments:
     def make_ours(self, document: str, title: str) -> str:
         document = UNWANTED.sub("", document)
         named = title if title == self.site_title else f"{title} · {self.site_title}"
-        # The frame stands before Gradio's own element, and the title stays ours.
+        # The frame stands before Gradio's own element.
         document = document.replace("<gradio-app", "<vs-shell></vs-shell><gradio-app", 1)
-        document = document.replace('control_page_title="true"', 'control_page_title="false"', 1)
         charset = '<meta charset="utf-8" />'
         return document.replace(charset, f"{charset}<title>{html.escape(named)}</title>{self.head}", 1)
 

@@ -34,7 +34,16 @@ PUBLIC_PREFIXES = ("/ui/", "/assets/", "/static/", "/svelte/", "/gradio_api/star
 OPEN_GRADIO = frozenset(
     {"info", "config", "app_id", "startup-events", "heartbeat", "queue", "call", "run", "api", "cancel", "theme.css"}
 )
-CLOSED_ROOT = ("/monitoring", "/login/", "/file", "/upload/", "/upload_", "/openapi.json", "/custom_component", "/proxy")
+CLOSED_ROOT = (
+    "/monitoring",
+    "/login/",
+    "/file",
+    "/upload/",
+    "/upload_",
+    "/openapi.json",
+    "/custom_component",
+    "/proxy",
+)
 
 CSP = "; ".join(
     [

@@ -209,8 +209,8 @@ export class Explorer extends View {
     render(
       this.querySelector("[data-chips]"),
       html`${chips.map(
-        (chip) => html`<button type="button" class="vs-chip" data-unfilter="${chip.name}" value="${chip.value}" aria-label="Remove filter ${chip.label}">${chip.label}${icon("x", { size: 14 })}</button>`,
-      )}${chips.length > 0 && html`<button type="button" class="vs-chip is-clear" data-clear-all>Clear all</button>`}`,
+        (chip) => html`<button type="button" class="vs-chip" data-key="${chip.name}:${chip.value}" data-unfilter="${chip.name}" value="${chip.value}" aria-label="Remove filter ${chip.label}">${chip.label}${icon("x", { size: 14 })}</button>`,
+      )}${chips.length > 0 && html`<button type="button" class="vs-chip is-clear" data-key="clear" data-clear-all>Clear all</button>`}`,
     );
   }
 

@@ -48,7 +48,7 @@ class Lightbox {
     this.#options = options;
     this.#index = options.index ?? 0;
     this.closed = new Promise((resolve) => (this.#resolve = resolve));
-    this.#dialog = fragment(html`<dialog class="vs-lightbox" aria-label="Picture viewer">
+    this.#dialog = fragment(html`<dialog class="vs-lightbox" aria-label="Picture viewer" tabindex="-1" autofocus>
       <div class="vs-lightbox-stage">
         <div class="vs-lightbox-frame" data-keep></div>
         <button type="button" class="vs-lightbox-nav is-previous" data-step="-1" aria-label="Previous picture">${icon("chevron-left", { size: 28 })}</button>
@@ -67,13 +67,15 @@ class Lightbox {
     this.#listen();
     document.body.append(this.#dialog);
     this.#dialog.showModal();
+    this.#dialog.focus();
     this.#show(this.#index, true);
   }
 
   #listen() {
     const { signal } = this.#controller;
     this.#dialog.addEventListener("close", () => this.#closed(), { signal });
-    this.#dialog.addEventListener("keydown", (event) => this.#key(event), { signal });
+    // On the document: a click on the picture leaves the focus on nothing.
+    document.addEventListener("keydown", (event) => this.#key(event), { signal });
     this.#dialog.addEventListener("click", (event) => this.#click(event), { signal });
     bindCopy(this.#dialog, { signal });
     // Back and any link inside: the page below changes, so this has to go.
@@ -109,7 +111,8 @@ class Lightbox {
   }
 
   #key(event) {
-    if (isTyping(event.target) || event.ctrlKey || event.metaKey || event.altKey) return;
+    const other = [...document.querySelectorAll("dialog[open]")].at(-1) !== this.#dialog;
+    if (other || isTyping(event.target) || event.ctrlKey || event.metaKey || event.altKey) return;
     const run = {
       ArrowRight: () => this.step(1),
       ArrowLeft: () => this.step(-1),
@@ -163,8 +166,9 @@ class Lightbox {
     image.addEventListener("error", () => picture.classList.add("is-missing"), { once: true });
     this.#stage.replaceChildren(picture);
     this.#dialog.querySelector(".vs-lightbox-count").textContent = items.length > 1 ? `${index + 1} / ${items.length}${this.#options.more ? "+" : ""}` : "";
-    this.#dialog.querySelector(".is-previous").disabled = index === 0;
-    this.#dialog.querySelector(".is-next").disabled = index >= items.length - 1 && !this.#options.more;
+    // Not `disabled`: that would throw the focus out of the dialog.
+    this.#dialog.querySelector(".is-previous").setAttribute("aria-disabled", String(index === 0));
+    this.#dialog.querySelector(".is-next").setAttribute("aria-disabled", String(index >= items.length - 1 && !this.#options.more));
     this.#setAddress(item, first);
     this.#fillRail(item);
     for (const near of [items[index + 1], items[index - 1]]) if (near) new Image().src = near.url;

@@ -51,7 +51,7 @@ export function pickLoras({ baseModel, chosen, most, add, remove }) {
   const drawChips = () =>
     render(
       root.querySelector("[data-chips]"),
-      html`${state.tag.map((tag) => html`<button type="button" class="vs-chip" data-untag="${tag}" aria-label="Remove filter #${tag}">#${tag}${icon("x", { size: 14 })}</button>`)}`,
+      html`${state.tag.map((tag) => html`<button type="button" class="vs-chip" data-key="${tag}" data-untag="${tag}" aria-label="Remove filter #${tag}">#${tag}${icon("x", { size: 14 })}</button>`)}`,
     );
 
   grid.configure({

@@ -11,7 +11,6 @@ export const TYPE_LABELS = {
 };
 
 const PATHS = { model: "/models", image: "/images", gallery: "/galleries" };
-const KIND_ICONS = { model: "model", image: "image", gallery: "gallery" };
 const SIZES = "(max-width: 560px) 46vw, (max-width: 900px) 31vw, (max-width: 1200px) 24vw, 340px";
 
 /** Address of an asset's own page. */
@@ -23,8 +22,8 @@ export function addressOf(item) {
 export function badges(item) {
   return [
     item.reported && html`<span class="tag-badge is-audit">In Audit</span>`,
-    item.visibility === "private" && html`<span class="tag-badge">${icon("lock", { size: 12 })}Private</span>`,
-    item.visibility === "unlisted" && html`<span class="tag-badge">${icon("link", { size: 12 })}Unlisted</span>`,
+    item.visibility === "private" && html`<span class="tag-badge is-private">Private</span>`,
+    item.visibility === "unlisted" && html`<span class="tag-badge is-unlisted">Unlisted</span>`,
     item.adult && html`<span class="tag-badge is-adult">18+</span>`,
     item.kind === "model" && html`<span class="tag-badge">${TYPE_LABELS[item.type] ?? item.type}</span>`,
   ].filter(Boolean);
@@ -44,14 +43,17 @@ function count(number, noun) {
   return `${formatNumber(number ?? 0)} ${noun}${number === 1 ? "" : "s"}`;
 }
 
-/** @param {object} item model, image or gallery item of the REST lists */
+/**
+ * Few elements on purpose, signs come from the style sheet: a grid holds dozens of tiles.
+ * @param {object} item model, image or gallery item of the REST lists
+ */
 export function tileTemplate(item) {
   const thumb = item.cover ?? item.thumb;
   const title = item.title || "Untitled";
   const marks = badges(item);
-  return html`<div class="vs-tile ${thumb ? "" : "has-no-picture"}" style="${placeholderStyle(thumb)}">
+  return html`<div class="vs-tile ${thumb ? "" : "has-no-picture"}" data-kind="${item.kind}" style="${placeholderStyle(thumb)}">
     <a href="${addressOf(item)}" aria-label="${title}, ${subtitle(item)}">
-      ${thumb ? thumbImage(thumb, { sizes: SIZES }) : icon(KIND_ICONS[item.kind], { size: 40 })}
+      ${thumb && thumbImage(thumb, { sizes: SIZES })}
       ${marks.length > 0 && html`<span class="vs-tile-badges">${marks}</span>`}
       <span class="vs-tile-info"><b>${title}</b><small>${subtitle(item)}</small></span>
     </a>

@@ -5,7 +5,7 @@ import { ownClick } from "./dom.js";
 import { infoTemplate, tileTemplate } from "./tile.js";
 
 const PAGE_SIZE = 40;
-const OVERSCAN_ROWS = 2;
+const OVERSCAN_ROWS = 1;
 const AHEAD_PX = 1400;
 
 export class TileGrid extends View {

@@ -104,7 +104,9 @@ def test_modules_stay_readable() -> None:
 
 @pytest.mark.parametrize("module", ["app", "visionsuit.main", "visionsuit.cli"])
 def test_the_way_to_the_first_page_loads_no_torch(module: str) -> None:
-    code = f"import sys, {module}; print([m for m in ('torch', 'diffusers', 'transformers', 'peft') if m in sys.modules])"
+    code = (
+        f"import sys, {module}; print([m for m in ('torch', 'diffusers', 'transformers', 'peft') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip().splitlines()[-1] == "[]"
 

@@ -3,6 +3,7 @@
 import gc
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -45,20 +46,25 @@ class Device:
         free, total = torch.cuda.mem_get_info()
         return total - free, total
 
+    def free_memory(self) -> int:
+        """Bytes that may still be allocated, about."""
+        memory = self.memory()
+        if memory is not None:
+            return memory[1] - memory[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        return available_host_memory()
+
     def memory_budget(self) -> int:
         """Bytes that loaded base models may take together."""
         memory = self.memory()
         if memory is not None:
             return int(memory[1] * 0.6)
-        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 0.4)
+        return int(host_memory() * 0.4)
 
     def batch_for(self, width: int, height: int) -> int:
         """How many pictures of this size share one call of the UNet; at least one."""
-        memory = self.memory()
-        if memory is None:
+        if self.memory() is None:
             return max(1, min(MAX_BATCH, _CPU_BATCH_PIXELS // (width * height)))
-        free = memory[1] - memory[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-        return max(1, min(MAX_BATCH, int(free * 0.7) // (width * height * BYTES_PER_PIXEL)))
+        return max(1, min(MAX_BATCH, int(self.free_memory() * 0.7) // (width * height * BYTES_PER_PIXEL)))
 
     def free_cached(self) -> None:
         gc.collect()
@@ -66,6 +72,22 @@ class Device:
             torch.cuda.empty_cache()
         elif self.kind == "mps":
             torch.mps.empty_cache()
+
+
+def host_memory() -> int:
+    """Bytes of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def available_host_memory() -> int:
+    """Bytes that the host could give without swapping; half of all where the system does not say."""
+    try:
+        for line in Path("/proc/meminfo").read_text("ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return host_memory() // 2
 
 
 def choose_device(wish: str) -> Device:

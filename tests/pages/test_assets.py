@@ -1,0 +1,70 @@
+"""Files of the interface and the documents that name them."""
+
+import re
+
+import httpx
+
+from pages.assets import COMPONENTS, Assets
+from tests.pages.conftest import Site
+
+
+def test_files_are_kept_for_ever_under_their_hash_and_sent_small(site: Site) -> None:
+    page = httpx.get(f"{site.url}/models").text
+    addresses = re.findall(r'(?:href|src)="(/ui/[^"]+)"', page)
+    assert len(addresses) > 10
+    for address in addresses:
+        answer = httpx.get(site.url + address, headers={"Accept-Encoding": "br"})
+        assert answer.status_code == 200
+        assert "immutable" in answer.headers["cache-control"]
+        if address.endswith("core.js"):
+            assert answer.headers["content-encoding"] == "br"
+            assert answer.headers["content-type"].startswith("text/javascript")
+            plain = httpx.get(site.url + address, headers={"Accept-Encoding": "identity"})
+            assert "content-encoding" not in plain.headers
+            assert plain.content == (COMPONENTS / "core.js").read_bytes()
+    first, _, name = addresses[0].removeprefix("/ui/").partition("/")
+    old = httpx.get(f"{site.url}/ui/{'0' * len(first)}/{name}")
+    assert old.status_code == 200
+    assert old.headers["cache-control"] == "no-cache"
+
+
+def test_only_the_files_themselves_are_served(site: Site) -> None:
+    version = Assets().hash
+    for name in ("../shell.py", "%2e%2e/shell.py", "core.js/", "", "nothing.js", "/core.js"):
+        assert httpx.get(f"{site.url}/ui/{version}/{name}").status_code == 404, name
+
+
+def test_the_hash_covers_every_file(tmp_path: object) -> None:
+    folder = tmp_path / "ui"  # type: ignore[operator]
+    folder.mkdir()
+    (folder / "a.js").write_text("1")
+    first = Assets(folder).hash
+    (folder / "b.css").write_text("")
+    second = Assets(folder).hash
+    (folder / "b.css").write_text(" ")
+    assert len({first, second, Assets(folder).hash}) == 3
+
+
+def test_all_styles_come_in_one_file_with_the_theme_first() -> None:
+    assets = Assets()
+    text = assets.files["all.css"].body.decode()
+    assert text.startswith((COMPONENTS / "theme.css").read_text())
+    for sheet in COMPONENTS.glob("*.css"):
+        assert sheet.read_text() in text
+
+
+def test_every_module_is_reached_from_the_first(site: Site) -> None:
+    assets = Assets()
+    assert set(assets.modules) == {name for name in assets.files if name.endswith(".js")}
+
+
+def test_the_document_is_ours_before_any_script_runs(site: Site) -> None:
+    answer = httpx.get(f"{site.url}/models")
+    assert "<title>Models · VisionSuit</title>" in answer.text
+    assert answer.text.index("dataset.theme") < answer.text.index("stylesheet")
+    assert "<vs-shell>" in answer.text
+    for foreign in ("gradio.app", "raw.githubusercontent", "twitter:", "manifest.json"):
+        assert foreign not in answer.text
+    assert not re.search(r'(?:src|href)="https?://', answer.text)
+    assert int(answer.headers["content-length"]) == len(answer.content)
+    assert httpx.head(f"{site.url}/models").status_code == 200

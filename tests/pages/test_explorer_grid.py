@@ -1,0 +1,191 @@
+"""The explorer's grid: search as one types, chips, the address, infinite scroll that stays small, the lightbox."""
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.pages.conftest import OpenPage, Site, Watched
+from tests.pages.library import add_cards, add_gallery, add_lora, add_pictures
+from visionsuit.core.actor import Role
+
+pytestmark = pytest.mark.browser
+
+
+def titles(page: Page) -> list[str]:
+    return page.locator(".vs-tile[data-index] .vs-tile-info > b").all_inner_texts()
+
+
+def tiles(page: Page) -> object:
+    return page.locator(".vs-tile[data-index]")
+
+
+def test_search_chips_and_the_back_button(open_page: OpenPage, site: Site) -> None:
+    curator = site.person(Role.CURATOR)
+    add_lora(site, curator, "Quartz lantern", seed=101, tags=["quartz", "lamp"])
+    add_lora(site, curator, "Quartz river", seed=102, tags=["quartz", "water"])
+    page = open_page("/models")
+    page.keyboard.press("/")
+    expect(page.locator("input.vs-search-input")).to_be_focused()
+    page.keyboard.type("quartz lan")
+    expect(tiles(page)).to_have_count(1)
+    expect(page).to_have_url(re.compile(r"/models\?q=quartz\+lan$"))
+    page.keyboard.press("Escape")
+    page.locator("input.vs-search-input").fill("")
+    page.locator("input.vs-search-input").press_sequentially("quart", delay=15)
+    page.get_by_role("option", name="#quartz").click()
+    chip = page.get_by_role("button", name="Remove filter #quartz")
+    expect(chip).to_be_visible()
+    expect(tiles(page)).to_have_count(2)
+    page.goto("/models?tag=quartz&tag=water")
+    expect(tiles(page)).to_have_count(1)
+    page.get_by_role("button", name="Remove filter #water").click()
+    expect(tiles(page)).to_have_count(2)
+    expect(page).to_have_url(re.compile(r"/models\?tag=quartz$"))
+    page.go_back()
+    expect(tiles(page)).to_have_count(1)
+    expect(page.get_by_role("button", name="Remove filter #water")).to_be_visible()
+
+
+def test_filters_by_type_owner_and_order(open_page: OpenPage, site: Site) -> None:
+    mine, other = site.person(Role.CURATOR), site.person(Role.CURATOR)
+    add_cards(site, mine, 2, "Basalt", tags=["basalt"])
+    add_cards(site, other, 1, "Basalt other", tags=["basalt"], type="CHECKPOINT")
+    page = open_page("/models?tag=basalt", email=mine)
+    expect(tiles(page)).to_have_count(3)
+    page.get_by_label("Type").select_option("CHECKPOINT")
+    expect(tiles(page)).to_have_count(1)
+    page.get_by_role("button", name="Remove filter Checkpoint").click()
+    page.get_by_role("button", name="Mine").click()
+    expect(tiles(page)).to_have_count(2)
+    expect(page.get_by_role("button", name="Remove filter Mine")).to_be_visible()
+    page.get_by_label("Sort").select_option("oldest")
+    expect(page.locator(".vs-tile[data-index='0'] b")).to_have_text("Basalt 0000")
+    page.get_by_role("button", name="Clear all").click()
+    expect(page).to_have_url(re.compile(r"/models$"))
+
+
+def test_two_thousand_cards_stay_few_nodes(open_page: OpenPage, site: Site) -> None:
+    add_cards(site, site.person(Role.CURATOR), 2000, "Granite", tags=["granite"])
+    page = open_page("/models?tag=granite&sort=title")
+    expect(page.locator(".vs-tile[data-index='0'] b")).to_have_text("Granite 0000")
+    grid = "document.querySelector('vs-tile-grid')"
+    seen = 0
+    for _ in range(200):
+        page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+        nodes = page.evaluate(f"{grid}.querySelectorAll('*').length")
+        assert nodes <= 400, f"{nodes} nodes"
+        seen = page.evaluate(f"{grid}.items.length")
+        if page.evaluate(f"{grid}.done"):
+            break
+        page.wait_for_function(f"n => {grid}.items.length > n || {grid}.done", arg=seen)
+    assert page.evaluate(f"{grid}.items.length") == 2000
+    page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+    expect(page.locator(".vs-tile[data-index='1999']")).to_be_visible()
+    page.evaluate("scrollTo(0, 0)")
+    expect(page.locator(".vs-tile[data-index='0'] b")).to_have_text("Granite 0000")
+
+
+def test_five_columns_on_wide_screens_and_two_on_a_phone(open_page: OpenPage, site: Site) -> None:
+    add_cards(site, site.person(Role.CURATOR), 12, "Column", tags=["column"])
+    for width, columns in ((1400, 5), (390, 2)):
+        page = open_page("/models?tag=column", width=width, height=844)
+        expect(page.locator(".vs-tile[data-index='0']")).to_be_visible()
+        boxes = [page.locator(f".vs-tile[data-index='{n}']").bounding_box() for n in range(columns + 1)]
+        assert all(boxes)
+        assert len({round(box["y"]) for box in boxes[:columns] if box}) == 1
+        assert boxes[columns]["y"] > boxes[0]["y"]  # type: ignore[index]
+        assert len({(round(box["width"]), round(box["height"])) for box in boxes if box}) == 1
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_keyboard_moves_through_tiles(open_page: OpenPage, site: Site) -> None:
+    add_cards(site, site.person(Role.CURATOR), 12, "Ladder", tags=["ladder"])
+    page = open_page("/models?tag=ladder&sort=title")
+    expect(tiles(page)).to_have_count(12)
+    page.keyboard.press("/")
+    page.keyboard.press("ArrowDown")
+    expect(page.locator(".vs-tile[data-index='0'] a")).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    expect(page.locator(".vs-tile[data-index='6'] a")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("vs-model-detail h1")).to_have_text("Ladder 0006")
+    page.get_by_role("link", name="Models", exact=True).first.click()
+    expect(tiles(page)).to_have_count(12)
+    page.keyboard.press("ArrowUp")
+
+
+def test_the_lightbox_is_an_address_and_answers_to_keys(open_page: OpenPage, site: Site) -> None:
+    recipe = (
+        "amber fox in snow\nNegative prompt: blur\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 4711, Size: 512x512"
+    )
+    items = add_pictures(
+        site, site.person(Role.CURATOR), ["Amber one", "Amber two", "Amber three"], tags="amber", parameters=recipe
+    )
+    one, two, three = (item["id"] for item in items)
+    page = open_page("/images?tag=amber")
+    page.locator(".vs-tile[data-index='0'] a").click()
+    box = page.locator("dialog.vs-lightbox")
+    expect(box.locator("h2")).to_have_text("Amber three")
+    expect(page).to_have_url(re.compile(f"id={three}$"))
+    expect(box.locator(".vs-recipe")).to_contain_text("amber fox in snow")
+    expect(box.locator(".vs-recipe")).to_contain_text("4711")
+    page.keyboard.press("ArrowRight")
+    expect(box.locator("h2")).to_have_text("Amber two")
+    expect(page).to_have_url(re.compile(f"id={two}$"))
+    page.keyboard.press("End")
+    expect(box.locator("h2")).to_have_text("Amber one")
+    page.keyboard.press("i")
+    expect(box.locator(".vs-lightbox-rail")).to_be_hidden()
+    for _ in range(12):  # the focus stays inside
+        page.keyboard.press("Tab")
+        assert page.evaluate(
+            "document.activeElement === document.body || document.activeElement.closest('dialog') !== null"
+        )
+    page.keyboard.press("Escape")
+    expect(box).to_have_count(0)
+    expect(page).to_have_url(re.compile(r"/images\?tag=amber$"))
+    expect(page.locator(".vs-tile[data-index='2'] a")).to_be_focused()
+    page.go_forward()
+    expect(page.locator("vs-image-detail h1")).to_have_text("Amber one")
+    page.go_back()
+    expect(tiles(page)).to_have_count(3)
+    page.goto(f"/images?id={two}")
+    expect(page.locator("vs-image-detail h1")).to_have_text("Amber two")
+    assert one
+
+
+def test_back_closes_the_lightbox(open_page: OpenPage, site: Site) -> None:
+    add_pictures(site, site.person(Role.CURATOR), ["Onyx one", "Onyx two"], tags="onyx")
+    page = open_page("/images?tag=onyx")
+    page.locator(".vs-tile[data-index='0'] a").click()
+    expect(page.locator("dialog.vs-lightbox")).to_be_visible()
+    page.go_back()
+    expect(page.locator("dialog.vs-lightbox")).to_have_count(0)
+    expect(tiles(page)).to_have_count(2)
+
+
+def test_empty_lists_and_failures_say_what_to_do(open_page: OpenPage, site: Site, watched: Watched) -> None:
+    page = open_page("/galleries?q=nothingiscalledthis")
+    expect(page.get_by_role("heading", name="Nothing matches")).to_be_visible()
+    page.get_by_role("button", name="Clear search and filters").click()
+    expect(page).to_have_url(re.compile("/galleries$"))
+    page.goto("/images?owner=me", wait_until="commit")
+    watched.expected += ["/api/images", "net::ERR_FAILED"]
+    page.route("**/api/images?*", lambda route: route.abort())
+    page.goto("/images?q=anything")
+    expect(page.get_by_role("heading", name="This could not be loaded")).to_be_visible()
+    page.unroute("**/api/images?*")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.get_by_role("heading", name="Nothing matches")).to_be_visible()
+
+
+def test_a_guest_never_sees_what_is_private(open_page: OpenPage, site: Site) -> None:
+    curator = site.person(Role.CURATOR)
+    add_pictures(site, curator, ["Opal secret"], tags="opal", visibility="private")
+    add_gallery(site, curator, "Opal gallery", tags=["opal"])
+    page = open_page("/images?tag=opal")
+    expect(page.get_by_role("heading", name="Nothing matches")).to_be_visible()
+    own = open_page("/images?tag=opal", email=curator)
+    expect(own.locator(".vs-tile[data-index='0']")).to_contain_text("Private")

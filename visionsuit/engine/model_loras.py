@@ -1,0 +1,192 @@
+"""The LoRAs of one loaded base model: parsed files, slots for batches, merged weights, text encoders.
+
+The base model's own parameters are never written: a layer under a LoRA gets another `forward`, and taking it away
+leaves what was loaded, bit for bit.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from visionsuit.engine.base import Family
+from visionsuit.engine.compat import BaseShapes
+from visionsuit.engine.devices import Device
+from visionsuit.engine.lora_names import Component, ModuleIndex
+from visionsuit.engine.lora_packs import Layout, MixKey, Pack, PackCache, Parts, parts_of
+from visionsuit.engine.slots import Forwards, SlotPool, fold, ranks_of
+
+
+class Adapted:
+    """A module whose layers' `forward` can be replaced, all at once."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self.layout = Layout(module)
+        self.layers: dict[str, Any] = {
+            name: module.get_submodule(real) for name, real in self.layout.real_names.items()
+        }
+        self._bound: Forwards = []
+
+    def bind(self, forwards: Forwards) -> None:
+        """Let just these layers compute otherwise. Cheap when they do already."""
+        if forwards is self._bound:
+            return
+        for layer, _ in self._bound:
+            layer.__dict__.pop("forward", None)
+        # Past the module's own __setattr__, which looks for parameters, buffers and modules first.
+        for layer, forward in forwards:
+            layer.__dict__["forward"] = forward
+        self._bound = forwards
+
+
+class MergedWeights:
+    """Weights with one mix added, beside the originals. One mix at a time, for one user at a time."""
+
+    def __init__(self, adapted: Adapted) -> None:
+        self._adapted = adapted
+        self._buffers: dict[str, torch.Tensor] = {}
+        self._key: MixKey | None = None
+        self._forwards: Forwards = []
+        #: Whoever needs the present mix to stay.
+        self.holder: object = None
+
+    @property
+    def key(self) -> MixKey | None:
+        return self._key
+
+    @property
+    def bytes(self) -> int:
+        return sum(buffer.numel() * buffer.element_size() for buffer in self._buffers.values())
+
+    def extra_bytes(self, parts: Parts) -> int:
+        """Memory that merging this mix would take beyond what is taken."""
+        names = {
+            self._adapted.layout.groups[shape][place]
+            for stacks, _ in parts
+            for shape, stack in stacks.items()
+            for place in stack.layers.tolist()
+        }
+        weights = (self._adapted.layers[name].weight for name in names - self._buffers.keys())
+        return sum(weight.numel() * weight.element_size() for weight in weights)
+
+    def merge(self, key: MixKey, parts: Parts) -> Forwards:
+        """The forwards under this mix; computed only when it is not the last one."""
+        if key == self._key:
+            return self._forwards
+        self._key = None
+        forwards: Forwards = []
+        for shape, rank in ranks_of(parts).items():
+            names = self._adapted.layout.groups[shape]
+            weight = self._adapted.layers[names[0]].weight
+            width = weight[0].numel()
+            down = torch.empty(len(names), rank, width, dtype=weight.dtype, device=weight.device)
+            up = torch.empty(len(names), rank, shape[0], dtype=weight.dtype, device=weight.device)
+            for place in fold(parts, shape, down, up).nonzero()[0].tolist():
+                layer = self._adapted.layers[names[place]]
+                merged = self._buffers.get(names[place])
+                if merged is None:
+                    merged = self._buffers[names[place]] = torch.empty_like(layer.weight)
+                # Always from the original, so a thousand switches leave no trace.
+                torch.addmm(layer.weight.flatten(1), up[place].t(), down[place], out=merged.view(shape[0], width))
+                forwards.append((layer, _merged_forward(layer, merged)))
+        self._key, self._forwards = key, forwards
+        return forwards
+
+    def drop(self) -> None:
+        """Give the memory back, unless somebody uses it."""
+        if self.holder is None:
+            self._key, self._forwards = None, []
+            self._buffers.clear()
+
+
+def _merged_forward(layer: Any, merged: torch.Tensor) -> Any:
+    bias = layer.bias
+    if isinstance(layer, torch.nn.Linear):
+        return lambda x: F.linear(x, merged, bias)
+    options = (layer.stride, layer.padding, layer.dilation, layer.groups)
+    return lambda x: F.conv2d(x, merged, bias, *options)
+
+
+class ModelLoras:
+    """
+    Args:
+        modules: the bare UNet and text encoders.
+        host_budget_bytes: parsed files kept in host memory.
+        budget_bytes: slots of all batches together, on the device.
+    """
+
+    def __init__(
+        self,
+        family: Family,
+        modules: Mapping[Component, Any],
+        device: Device,
+        dtype: torch.dtype,
+        *,
+        host_budget_bytes: int,
+        budget_bytes: int,
+    ) -> None:
+        adapted = {component: Adapted(module) for component, module in modules.items()}
+        layouts = {component: one.layout for component, one in adapted.items()}
+        width = modules[Component.UNET].config.cross_attention_dim
+        shapes = {component: layout.shapes for component, layout in layouts.items()}
+        base = BaseShapes(family, ModuleIndex(shapes), width if isinstance(width, int) else None)
+        self.packs = PackCache(base, layouts, dtype, host_budget_bytes)
+        self.budget_bytes = budget_bytes
+        self.unet = adapted[Component.UNET]
+        self.merged = MergedWeights(self.unet)
+        self._place = (device.torch_device, dtype)
+        self._device = device
+        self._text = {
+            component: (one, SlotPool(one.layout, one.layers, 1, *self._place))
+            for component, one in adapted.items()
+            if component is not Component.UNET
+        }
+        self._idle_pools: dict[int, SlotPool] = {}
+        self._pools: list[SlotPool] = []
+
+    @property
+    def bytes(self) -> int:
+        """Device memory of slots and merged weights."""
+        pools = [*self._pools, *self._idle_pools.values()]
+        return sum(pool.bytes for pool in pools) + self.merged.bytes
+
+    def use_text(self, key: MixKey, packs: Mapping[str, Pack]) -> None:
+        """Make a mix effective in the text encoders."""
+        for component, (adapted, pool) in self._text.items():
+            parts = parts_of(packs, key, component)
+            if parts:
+                pool.write(0, key, parts)
+            adapted.bind(pool.forwards(0, 1) if parts else [])
+
+    def lease_pool(self, rows: int) -> SlotPool:
+        """Slots for a batch with so many rows per picture; those of an earlier batch if there are any."""
+        pool = self._idle_pools.pop(rows, None) or SlotPool(self.unet.layout, self.unet.layers, rows, *self._place)
+        self._pools.append(pool)
+        return pool
+
+    def return_pool(self, pool: SlotPool) -> None:
+        self._pools.remove(pool)
+        self._idle_pools[pool.rows] = pool
+
+    def has_room(self, pool: SlotPool, slots: int, parts: Parts) -> bool:
+        """Whether `pool` may grow to so many slots of this mix."""
+        needed = pool.bytes_for(slots, ranks_of(parts))
+        if needed <= pool.bytes:
+            return True
+        taken = sum(other.bytes for other in self._pools if other is not pool)
+        if taken + needed + sum(idle.bytes for idle in self._idle_pools.values()) > self.budget_bytes:
+            self._idle_pools.clear()
+        return taken + needed <= self.budget_bytes
+
+    def may_merge(self, parts: Parts, holder: object) -> bool:
+        """Whether the merged weights are free and fit into memory."""
+        if self.merged.holder not in (None, holder):
+            return False
+        extra = self.merged.extra_bytes(parts)
+        return not extra or extra * 2 < self._device.free_memory()
+
+    def free_memory(self) -> None:
+        """Give up what is only kept for speed."""
+        self._idle_pools.clear()
+        self.merged.drop()
