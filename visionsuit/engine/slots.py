@@ -158,7 +158,7 @@ class SlotPool:
         self._mixes[target] = self._mixes[source]
 
     def forwards(self, start: int, stop: int) -> Forwards:
-        """What the layers have to compute for a batch of the pictures in slots [start, stop); other layers stay bare."""
+        """What the layers have to compute for a batch of the pictures in slots [start, stop)."""
         found: Forwards = []
         for shape, storage in self._storages.items():
             rank = max(storage.ranks[start:stop], default=0)
