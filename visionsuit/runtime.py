@@ -86,5 +86,5 @@ def _run(actions: list[Callable[[], None]]) -> None:
     for action in actions:
         try:
             action()
-        except Exception:
+        except Exception:  # the transaction is over; the other hooks still have to run
             log.exception("transaction_hook_failed", hook=getattr(action, "__qualname__", repr(action)))

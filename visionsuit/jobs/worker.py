@@ -137,7 +137,7 @@ class Worker:
             if time.monotonic() - asked >= self._warm_up_after_s or self._work_waits():
                 try:
                     self._runtime.engine.start()
-                except Exception:
+                except Exception:  # the render that needs the engine will say why; this thread lives on
                     log.exception("engine_start_failed")
                     self._stopping.wait(_START_AGAIN_AFTER_S)
                 else:
@@ -206,7 +206,7 @@ class Worker:
         try:
             with self._clock.busy(work):
                 finish = self._handlers[claim.kind](work)
-        except Exception as error:
+        except Exception as error:  # whatever went wrong in it, the render gets an end and the thread goes on
             self._settle(work, error)
             self._done(work)
         else:
@@ -215,7 +215,7 @@ class Worker:
     def _finish(self, work: Work, finish: Finish) -> None:
         try:
             finish()
-        except Exception as error:
+        except Exception as error:  # as above
             self._settle(work, error)
         finally:
             self._done(work)
