@@ -6,6 +6,7 @@ import { View, api, avatar, debounce, define, emptyState, hasRole, html, icon, l
 
 const TITLES = JSON.parse(document.getElementById("vs-pages")?.textContent || "{}");
 const STATUS_EVERY_MS = 60_000;
+const TROUBLED_EVERY_MS = 5_000;
 
 /** Links of the navigation; `shown` decides from the session. Order is the order on screen. */
 const LINKS = [
@@ -140,7 +141,7 @@ class Shell extends View {
     return html`<div class="services" role="group" aria-label="Services">${names.map(([key, label, picture]) => {
       const part = this.#status?.[key];
       const state = part?.state || "unknown";
-      const words = { ok: "working", degraded: "degraded", down: "not working", unknown: "not known yet" }[state] || state;
+      const words = { ok: "working", starting: "starting", degraded: "degraded", down: "not working", unknown: "not known yet" }[state] || state;
       return html`<span class="service" data-key="${key}" tabindex="0" aria-label="${label}: ${words}${part?.detail ? `. ${part.detail}` : ""}">${icon(picture, { size: 15 })}<i class="led" data-state="${state}"></i><span class="service-tip" role="tooltip"><b>${label}: ${words}</b>${part?.detail}</span></span>`;
     })}</div>`;
   }
@@ -272,8 +273,10 @@ class Shell extends View {
   /* ---- services */
 
   async #watchStatus() {
+    let timer = 0;
     const ask = async () => {
-      if (document.hidden) return;
+      clearTimeout(timer);
+      if (document.hidden) return; // asked when it is looked at again
       try {
         this.#status = await api("/api/meta/status", { signal: this.signal });
       } catch (error) {
@@ -281,9 +284,11 @@ class Shell extends View {
         this.#status = error.code === "offline" ? { web: { state: "down", detail: "The server does not answer." } } : null;
       }
       this.#draw();
+      // What is not well may be so any moment.
+      const well = Object.values(this.#status ?? {}).every((part) => part.state === "ok");
+      timer = setTimeout(ask, well && this.#status ? STATUS_EVERY_MS : TROUBLED_EVERY_MS);
     };
-    const timer = setInterval(ask, STATUS_EVERY_MS);
-    this.signal.addEventListener("abort", () => clearInterval(timer));
+    this.signal.addEventListener("abort", () => clearTimeout(timer));
     this.listen(document, "visibilitychange", ask);
     await ask();
   }

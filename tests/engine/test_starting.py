@@ -34,6 +34,7 @@ def test_nothing_but_start_imports_torch() -> None:
 def test_an_engine_that_is_not_started_says_so(settings: Settings) -> None:
     engine = create_engine(settings)
     assert engine.concurrency == 1
+    assert engine.status().starting
     request = RenderRequest(read_base_model(DEMO).ref, "x", "", 64, 64, 1, 1.0, (1,), "euler")
     with pytest.raises(EngineNotReady):
         engine.render(request, on_progress=lambda _: None, is_cancelled=lambda: False)
@@ -49,6 +50,7 @@ def test_a_device_that_is_not_there(settings: Settings) -> None:
     with pytest.raises(EngineError, match="abacus"):
         engine.start()
     assert not engine.status().ready
+    assert not engine.status().starting
     assert "abacus" in engine.status().detail
 
 

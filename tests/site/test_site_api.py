@@ -173,8 +173,11 @@ class TestStatus:
 
     def test_engine_that_is_not_up(self, runtime: Runtime) -> None:
         settings = runtime.settings.model_copy(update={"worker": True})
-        answer = self.client(replace(runtime, settings=settings, engine=MockEngine())).get("/health/ready")
-        assert (answer.status_code, answer.json()["engine"]["state"]) == (503, "down")
+        engine = MockEngine()
+        for state in ("starting", "down"):
+            answer = self.client(replace(runtime, settings=settings, engine=engine)).get("/health/ready")
+            assert (answer.status_code, answer.json()["engine"]["state"]) == (503, state)
+            engine.close()
 
     def test_storage_that_cannot_be_written(self, runtime: Runtime, settings: Settings) -> None:
         shutil.rmtree(settings.storage_folder)

@@ -129,6 +129,8 @@ class EngineStatus:
     device: str
     ready: bool
     detail: str = ""
+    #: Not ready yet, and nothing has gone wrong so far.
+    starting: bool = False
     memory_used_bytes: int | None = None
     memory_total_bytes: int | None = None
     loaded_models: tuple[str, ...] = ()

@@ -20,6 +20,7 @@ class LazyEngine:
         self._build = build
         self._engine: Engine | None = None
         self._detail = "Starts with the first worker."
+        self._is_hopeful = True
         self._starting = threading.Lock()
 
     @property
@@ -32,11 +33,13 @@ class LazyEngine:
             if self._engine is not None:
                 return
             self._detail = "Loading libraries and looking for the device."
+            self._is_hopeful = True
             try:
                 engine = self._build()
                 engine.start()
             except Exception as error:
                 self._detail = f"The engine did not start: {error}"
+                self._is_hopeful = False
                 raise
             self._engine = engine
 
@@ -51,7 +54,9 @@ class LazyEngine:
     def status(self) -> EngineStatus:
         engine = self._engine
         if engine is None:
-            return EngineStatus(name=self._name, device="", ready=False, detail=self._detail)
+            return EngineStatus(
+                name=self._name, device="", ready=False, detail=self._detail, starting=self._is_hopeful
+            )
         return engine.status()
 
     def close(self) -> None:
@@ -60,3 +65,4 @@ class LazyEngine:
                 self._engine.close()
                 self._engine = None
                 self._detail = "Closed."
+                self._is_hopeful = False

@@ -26,6 +26,7 @@ class MockEngine:
         self.fail_with = fail_with
         self.renders = 0
         self._ready = False
+        self._closed = False
         self._lock = threading.Lock()
 
     def start(self) -> None:
@@ -58,11 +59,12 @@ class MockEngine:
     def status(self) -> EngineStatus:
         return EngineStatus(
             name="mock", device="none", ready=self._ready, detail="Coloured pictures, no model.",
-            extra={"renders": self.renders},
+            starting=not (self._ready or self._closed), extra={"renders": self.renders},
         )  # fmt: skip
 
     def close(self) -> None:
         self._ready = False
+        self._closed = True
 
 
 def _paint(request: RenderRequest, seed: int) -> NDArray[np.uint8]:

@@ -24,6 +24,7 @@ KEPT_SECONDS = 3.0
 
 class State(StrEnum):
     OK = "ok"
+    STARTING = "starting"
     DEGRADED = "degraded"
     DOWN = "down"
 
@@ -41,7 +42,7 @@ class SiteStatus(BaseModel):
 
     @property
     def is_ready(self) -> bool:
-        return State.DOWN not in (self.database.state, self.storage.state, self.engine.state)
+        return {self.database.state, self.storage.state, self.engine.state} <= {State.OK, State.DEGRADED}
 
 
 def check_database(runtime: Runtime) -> PartStatus:
@@ -78,7 +79,8 @@ def check_engine(runtime: Runtime) -> PartStatus:
         return PartStatus(state=State.OK, detail=status.detail or f"{status.name} on {status.device}")
     if not runtime.settings.worker:
         return PartStatus(state=State.DEGRADED, detail=status.detail or "This process does not render.")
-    return PartStatus(state=State.DOWN, detail=status.detail or "The engine is not ready.")
+    state = State.STARTING if status.starting else State.DOWN
+    return PartStatus(state=state, detail=status.detail or "The engine is not ready.")
 
 
 def check_site(runtime: Runtime) -> SiteStatus:
