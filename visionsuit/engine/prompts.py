@@ -1,21 +1,35 @@
-"""Prompts -> text embeddings, built here because long prompts are chunked, not cut."""
+"""Prompts -> text embeddings. Built here because long prompts are chunked, not cut, and words have weights.
 
+Embeddings of different numbers of chunks cannot share a call of the UNet: padding the shorter one would change its
+picture. `Conditioning.chunks` (or the length of `embeds`) belongs into the key of a batch; the two sides of one
+picture are of one length always.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
+from visionsuit.engine.base import EngineError
 from visionsuit.engine.base_models import LoadedModel, TextEncoder
+from visionsuit.engine.prompt_syntax import MAX_CHUNKS, Chunk, fill_chunks, parse_prompt
 
-#: Chunks that one prompt may fill; the cost of a step grows with them.
-MAX_CHUNKS = 64
+#: A mean this small beside the values is rounding, and nothing to scale by.
+_LEAST_MEAN = 1e-3
+_MOST_SCALE = 10.0
+
+
+class PromptTooLong(EngineError):
+    code = "prompt_too_long"
 
 
 @dataclass(frozen=True, slots=True)
 class Conditioning:
-    """What the UNet attends to: `embeds` [1, tokens, width]; `pooled` [1, width] for SDXL, else None."""
+    """What the UNet attends to: `embeds` [1, chunks * context, width]; `pooled` [1, width] for SDXL, else None."""
 
     embeds: torch.Tensor
     pooled: torch.Tensor | None
+    chunks: int = 1
 
 
 def encode_prompts(
@@ -23,58 +37,85 @@ def encode_prompts(
 ) -> tuple[Conditioning, Conditioning | None]:
     """Both sides, of equal length; the negative one is None when nothing is guided.
 
-    An empty negative prompt is zeros where the model was trained so, else the encoding of no words.
+    An empty negative prompt is zeros where the model was trained so, else the encoding of no words. What has no
+    syntax and fits into the context is encoded exactly as diffusers' pipelines do.
+
+    Raises:
+        PromptTooLong: a prompt fills more than MAX_CHUNKS chunks.
     """
     zero_negative = model.zeros_for_empty_prompt and not negative_prompt
     texts = [prompt, negative_prompt] if guided and not zero_negative else [prompt]
-    sides = _encode(model, texts)
+    tokens = [[_chunks(encoder, text) for encoder in model.text_encoders] for text in texts]
+    # Two tokenizers may split differently; all sides and encoders are padded to the longest.
+    count = max(len(chunks) for side in tokens for chunks in side)
+    if count > MAX_CHUNKS:
+        raise PromptTooLong(f"The prompt fills {count} chunks of the text encoder; {MAX_CHUNKS} is the most.")
+    sides = [_encode(model, side, count) for side in tokens]
     if guided and zero_negative:
         pooled = sides[0].pooled
-        sides.append(
-            Conditioning(torch.zeros_like(sides[0].embeds), None if pooled is None else torch.zeros_like(pooled))
-        )
+        zeros = None if pooled is None else torch.zeros_like(pooled)
+        sides.append(Conditioning(torch.zeros_like(sides[0].embeds), zeros, count))
     return sides[0], sides[1] if guided else None
 
 
-def _encode(model: LoadedModel, texts: list[str]) -> list[Conditioning]:
-    tokens = [[_split(encoder, text) for encoder in model.text_encoders] for text in texts]
-    # Two tokenizers may split differently; all sides and encoders are padded to the longest.
-    chunks = min(MAX_CHUNKS, max(len(pieces) for side in tokens for pieces in side))
-    embeds: list[torch.Tensor] = []
+def _chunks(encoder: TextEncoder, text: str) -> list[Chunk]:
+    return fill_chunks(parse_prompt(text), _tokenizer(encoder), encoder.max_tokens - 2)
+
+
+def _tokenizer(encoder: TextEncoder) -> Callable[[str], list[int]]:
+    return lambda text: encoder.tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids
+
+
+def _encode(model: LoadedModel, side: list[list[Chunk]], count: int) -> Conditioning:
+    """`side`: one text's chunks, per text encoder."""
+    joined: list[torch.Tensor] = []
     pooled: torch.Tensor | None = None
-    for number, encoder in enumerate(model.text_encoders):
-        rows = [_pad(encoder, side[number], chunks) for side in tokens]
-        ids = torch.tensor([piece for row in rows for piece in row], device=model.device)
-        states, projected = _run(encoder, ids, penultimate=len(model.text_encoders) > 1)
-        embeds.append(states.reshape(len(texts), -1, states.shape[-1]))
-        if projected is not None:
+    for encoder, chunks in zip(model.text_encoders, side, strict=True):
+        # One by one: neighbours in a batch would change the last bits, and so the picture.
+        runs: dict[Chunk, tuple[torch.Tensor, torch.Tensor | None]] = {}
+        padded = chunks + [Chunk()] * (count - len(chunks))
+        for chunk in padded:
+            if chunk not in runs:
+                runs[chunk] = _run(model, encoder, chunk)
+        joined.append(torch.cat([runs[chunk][0] for chunk in padded], dim=1))
+        if runs[padded[0]][1] is not None:
             # The pooled vector has room for one chunk: the beginning of the prompt.
-            pooled = projected.reshape(len(texts), chunks, -1)[:, 0]
-    joined = torch.cat(embeds, dim=-1).to(model.dtype)
-    return [
-        Conditioning(joined[i : i + 1], None if pooled is None else pooled[i : i + 1].to(model.dtype))
-        for i in range(len(texts))
-    ]
+            pooled = runs[padded[0]][1]
+    embeds = torch.cat(joined, dim=-1).to(model.dtype)
+    return Conditioning(embeds, None if pooled is None else pooled.to(model.dtype), count)
 
 
-def _split(encoder: TextEncoder, text: str) -> list[list[int]]:
-    ids = encoder.tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids
-    room = encoder.max_tokens - 2
-    return [ids[start : start + room] for start in range(0, len(ids), room)] or [[]]
-
-
-def _pad(encoder: TextEncoder, pieces: list[list[int]], chunks: int) -> list[list[int]]:
+def _run(model: LoadedModel, encoder: TextEncoder, chunk: Chunk) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Embeddings [1, context, width], weighted, and the pooled vector [1, width] of encoders that have one."""
     tokenizer = encoder.tokenizer
-    rows: list[list[int]] = []
-    for number in range(chunks):
-        piece = pieces[number] if number < len(pieces) else []
-        row = [tokenizer.bos_token_id, *piece, tokenizer.eos_token_id]
-        rows.append(row + [tokenizer.pad_token_id] * (encoder.max_tokens - len(row)))
-    return rows
+    row = [tokenizer.bos_token_id, *chunk.ids, tokenizer.eos_token_id]
+    row += [tokenizer.pad_token_id] * (encoder.max_tokens - len(row))
+    ids = torch.tensor([row], device=model.device)
+    pooled: torch.Tensor | None = None
+    if len(model.text_encoders) > 1:
+        output = encoder.module(ids, output_hidden_states=True)
+        states, pooled = output.hidden_states[-2], getattr(output, "text_embeds", None)
+    else:
+        states = encoder.module(ids).last_hidden_state
+    if chunk.is_weighted:
+        weights = [1.0, *chunk.weights] + [1.0] * (encoder.max_tokens - len(chunk.weights) - 1)
+        states = emphasize(states, torch.tensor([weights], device=model.device))
+    return states, pooled
 
 
-def _run(encoder: TextEncoder, ids: torch.Tensor, *, penultimate: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
-    output = encoder.module(ids, output_hidden_states=penultimate)
-    if not penultimate:
-        return output.last_hidden_state, None
-    return output.hidden_states[-2], getattr(output, "text_embeds", None)
+def emphasize(states: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Multiply each token's embedding by its weight, then scale all so that their mean is what it was, as A1111 does.
+
+    Where there is no mean to speak of, or it changes out of all proportion, the scaling is left out.
+
+    Args:
+        states: [1, tokens, width]; weights: [1, tokens].
+    """
+    # In fp32: the mean of many half-precision numbers is rounding.
+    original = states.float()
+    weighted = original * weights.float().unsqueeze(-1)
+    before, after = float(original.mean()), float(weighted.mean())
+    has_mean = abs(before) > _LEAST_MEAN * float(original.abs().mean())
+    if has_mean and abs(before) / _MOST_SCALE < abs(after) < abs(before) * _MOST_SCALE:
+        weighted = weighted * (before / after)
+    return weighted.to(states.dtype)
