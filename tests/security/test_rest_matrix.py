@@ -37,7 +37,7 @@ class Row:
 
 TABLE: dict[str, Row] = {
     "POST /api/auth/register": Row(NOBODY_REFUSED, {"email": "x", "password": "x", "name": "x"}),
-    "POST /api/auth/login": Row(dict.fromkeys(IDENTITIES, (401, 429)), {"email": "a@b.c", "password": "wrong password"}),
+    "POST /api/auth/login": Row(dict.fromkeys(IDENTITIES, (401, 429)), {"email": "a@b.c", "password": "wrong one"}),
     "POST /api/auth/setup": Row(
         dict.fromkeys(IDENTITIES, (403, 404)),
         {"token": "x" * 64, "email": "setup@example.org", "password": "long enough", "name": "Setup"},
