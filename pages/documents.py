@@ -30,13 +30,10 @@ UNWANTED = re.compile(
 class PageDocuments:
     """ASGI middleware over the pages; everything that is not a page's document passes untouched."""
 
-    def __init__(
-        self, app: ASGIApp, assets: Assets, titles: dict[str, str], gradio_paths: set[str], site_title: str
-    ) -> None:
+    def __init__(self, app: ASGIApp, assets: Assets, titles: dict[str, str], site_title: str) -> None:
         self.app = app
         self.site_title = site_title
         self.titles = titles
-        self.gradio_paths = gradio_paths
         self.head = assets.head_html(titles)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -45,14 +42,10 @@ class PageDocuments:
             return
         path = scope["path"]
         is_head = scope["method"] == "HEAD"
-        # Gradio's own routes know no HEAD.
-        scope = {**scope, "method": "GET"}
-        status = 200
-        if path not in self.titles:
-            status = 404
-        if path not in self.gradio_paths:
-            # The frame of the first page; its script draws the view of the address, or says that there is none.
-            scope = {**scope, "path": "/", "raw_path": b"/"}
+        # One document for all: its script draws the view of the address, or says that there is none. Gradio's own
+        # routes know no HEAD.
+        scope = {**scope, "method": "GET", "path": "/", "raw_path": b"/"}
+        status = 200 if path in self.titles else 404
         answer = Collected()
         await self.app(scope, receive, answer)
         body = answer.body

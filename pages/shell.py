@@ -1,36 +1,43 @@
-"""The frame around the pages: their order, their addresses, and how Gradio is mounted."""
+"""The pages, their addresses, and how Gradio is mounted."""
 
-import warnings
 from collections.abc import Callable
-from types import ModuleType
 from urllib.parse import quote
 
 import gradio as gr
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import RedirectResponse
+from starlette.routing import Match
 
-from pages import account, admin, endpoints, galleries, generate, history, home, images, models, register, setup, upload
+from pages import endpoints
 from pages.assets import Assets
 from pages.documents import PageDocuments
 from visionsuit.runtime import Runtime
 
-#: In the order of the navigation. A page is TITLE, PATH (one word, "" is the first page) and `build(page)`.
-PAGES: list[ModuleType] = [home, models, images, galleries, generate, history, upload, admin, account, register, setup]
-#: Addresses that Gradio keeps for itself: they get the frame of the first page and their own view in it.
-EXTRA_VIEWS = {"login": "Log in"}
+#: Address -> title. What is on a page is drawn by the element `<vs-page-...>` of pages/components/.
+PAGES = {
+    "/": "Home",
+    "/models": "Models",
+    "/images": "Images",
+    "/galleries": "Galleries",
+    "/generate": "Generate",
+    "/history": "History",
+    "/upload": "Upload",
+    "/admin": "Admin",
+    "/account": "Account",
+    "/login": "Log in",
+    "/register": "Register",
+    "/setup": "Set up",
+}
 #: Short addresses of single things -> page that shows them.
 SHORT_LINKS = {"m": "models", "i": "images", "g": "galleries"}
+METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
 def build_ui() -> gr.Blocks:
-    """Blocks with one route a page and, beyond the named endpoints, no Gradio function at all."""
-    first, *others = PAGES
-    with gr.Blocks(title="VisionSuit", analytics_enabled=False, fill_width=True) as ui:
-        first.build(ui)
+    """Blocks of the named endpoints and nothing else: no view holds a Gradio component, so none needs a route of its
+    own, each of which would make Gradio build its server anew (0.2 s a page at every start)."""
+    with gr.Blocks(title="VisionSuit", analytics_enabled=False) as ui:
         endpoints.build()
-    for page in others:
-        with ui.route(page.TITLE, page.PATH, show_in_navbar=False) as route:
-            page.build(route)
     # Guests make sessions at will; each holds next to nothing, since no page keeps state in Gradio.
     ui.state_session_capacity = 1000
     ui.max_threads = 20
@@ -44,19 +51,10 @@ def mount(api: FastAPI, ui: gr.Blocks, runtime: Runtime) -> FastAPI:
     api.mount("/ui", assets, name="ui")
     for short, page in SHORT_LINKS.items():
         api.add_api_route(f"/{short}/{{public_id}}", redirect_to(page), include_in_schema=False)
-    with warnings.catch_warnings():
-        # It warns that a site of several pages has no server-side rendering even where none is asked for.
-        warnings.filterwarnings("ignore", message="SSR mode is not supported")
-        app = mount_gradio(api, ui)
-    own = {f"/{page.PATH}": page.TITLE for page in PAGES}
-    extra = {f"/{path}": title for path, title in EXTRA_VIEWS.items()}
-    app.add_middleware(
-        PageDocuments,
-        assets=assets,
-        titles=own | extra,
-        gradio_paths=set(own),
-        site_title=runtime.settings.site_title,
-    )
+    # Gradio, mounted at /, would answer these in a shape of its own.
+    api.add_api_route("/api/{rest:path}", refuse_unknown, methods=METHODS, include_in_schema=False)
+    app = mount_gradio(api, ui)
+    app.add_middleware(PageDocuments, assets=assets, titles=PAGES, site_title=runtime.settings.site_title)
     return app
 
 
@@ -85,6 +83,12 @@ def name_visitor(request: Request) -> str:
     """Gradio answers 401 to a nameless visitor; everyone has a name here, permissions are the services' affair."""
     actor = request.scope["state"]["actor"]
     return actor.public_id or "guest"
+
+
+def refuse_unknown(request: Request) -> None:
+    """Raises: HTTPException 404, or 405 where only the method is wrong."""
+    known = any(route.matches(request.scope)[0] is Match.PARTIAL for route in request.app.routes)
+    raise HTTPException(405 if known else 404)
 
 
 def redirect_to(page: str) -> Callable[[str], RedirectResponse]:

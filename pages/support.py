@@ -1,4 +1,4 @@
-"""What pages need from Gradio: the element of a view, the caller's Ctx, and errors people can read."""
+"""What pages need from Gradio: the caller's Ctx, and errors people can read."""
 
 import functools
 import inspect
@@ -16,13 +16,6 @@ from visionsuit.runtime import Ctx, Runtime
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-def show_view(name: str) -> gr.HTML:
-    """The one component of a page. The frame draws the custom element `<vs-page-{name}>` beside it in the browser,
-    which talks to REST, so Gradio carries no event and no state for it.
-    """
-    return gr.HTML(f'<p data-view="{name}"></p>', apply_default_css=False, js_on_load=None)
 
 
 @contextmanager

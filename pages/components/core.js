@@ -49,7 +49,7 @@ export function html(strings, ...values) {
   for (let i = 0; i < values.length; i++) {
     if (text.lastIndexOf("<") > text.lastIndexOf(">")) {
       if (/\s[\w:-]+=\s*$/.test(strings[i])) throw new Error("Quote the attribute: " + strings[i].slice(-40));
-      if (/\son\w+\s*=\s*["'][^"']*$/i.test(text)) throw new Error("No values in event attributes: " + strings[i].slice(-40));
+      if (/\son\w+\s*=\s*(?:"[^"]*|'[^']*)$/i.test(text)) throw new Error("No values in event attributes: " + strings[i].slice(-40));
     }
     text += put(values[i], strings[i]) + strings[i + 1];
   }

@@ -78,7 +78,7 @@ class Generator extends View {
   #frame() {
     render(
       this,
-      html`<div class="vs-gen">
+      html`<h1 class="offscreen">Generate</h1><div class="vs-gen">
         <section class="vs-gen-side" aria-label="Settings"><div data-form></div><div class="vs-gen-submit" data-submit></div></section>
         <section class="vs-gen-stage" aria-label="Pictures"><div class="vs-strip" data-strip role="group" aria-label="Your renders"></div><div data-stage></div></section>
       </div>`,

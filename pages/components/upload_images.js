@@ -111,7 +111,10 @@ class UploadImages extends Wizard {
     URL.revokeObjectURL(this.pictures[at].url);
     this.pictures.splice(at, 1);
     this.#drawFiles();
-    if (this.step === 2) this.pictures.length ? this.frame() : this.go(1);
+    if (this.step !== 2) return;
+    if (this.pictures.length === 0) this.go(1);
+    else if (this.pictures.every((one) => one.state === "done")) this.#finished();
+    else this.frame();
   }
 
   review(panel) {

@@ -1,5 +1,6 @@
 """The whole app in a uvicorn thread, and a Chromium that reports errors and requests that leave the machine."""
 
+import functools
 import itertools
 import threading
 import time
@@ -11,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from app import create_app
 from pages.shell import build_ui  # noqa: F401  (imported here so that its cost is not a test's)
@@ -28,6 +29,15 @@ from visionsuit.runtime import Runtime
 
 PASSWORD = "correct horse battery"
 CHROMIUM = "/usr/bin/chromium"
+#: For whatever a page is waited for: a busy machine takes seconds where a person's takes none.
+PATIENCE_MS = 20_000
+expect.set_options(timeout=PATIENCE_MS)
+
+
+@functools.cache
+def password_hash() -> str:
+    """Of PASSWORD, made once: it is slow on purpose."""
+    return hash_password(PASSWORD)
 
 
 @dataclass
@@ -44,7 +54,7 @@ class Site:
         name = name or f"{role.lower()}{next(self._serial)}"
         email = f"{name.replace(' ', '-')}@example.org"
         with self.runtime.open_ctx(SYSTEM) as ctx:
-            ctx.session.add(Account(email=email, name=name, role=role, password_hash=hash_password(PASSWORD)))
+            ctx.session.add(Account(email=email, name=name, role=role, password_hash=password_hash()))
         return email
 
     def client(self, email: str | None = None) -> httpx.Client:
@@ -141,7 +151,7 @@ def open_page(site: Site, browser: Browser, watched: Watched) -> Iterator[OpenPa
 
     def open_at(path: str = "/", *, email: str | None = None, width: int = 1400, height: int = 900) -> Page:
         context = browser.new_context(base_url=site.url, viewport={"width": width, "height": height})
-        context.set_default_timeout(15000)
+        context.set_default_timeout(PATIENCE_MS)
         contexts.append(context)
         if email:
             answer = context.request.post("/api/auth/login", data={"email": email, "password": PASSWORD})

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.pages.conftest import OpenPage, Site, Watched
 from tests.pages.library import add_cards, add_gallery, add_lora, add_pictures
@@ -16,7 +16,7 @@ def titles(page: Page) -> list[str]:
     return page.locator(".vs-tile[data-index] .vs-tile-info > b").all_inner_texts()
 
 
-def tiles(page: Page) -> object:
+def tiles(page: Page) -> Locator:
     return page.locator(".vs-tile[data-index]")
 
 
@@ -70,15 +70,17 @@ def test_two_thousand_cards_stay_few_nodes(open_page: OpenPage, site: Site) -> N
     page = open_page("/models?tag=granite&sort=title")
     expect(page.locator(".vs-tile[data-index='0'] b")).to_have_text("Granite 0000")
     grid = "document.querySelector('vs-tile-grid')"
-    seen = 0
-    for _ in range(200):
-        page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
-        nodes = page.evaluate(f"{grid}.querySelectorAll('*').length")
-        assert nodes <= 400, f"{nodes} nodes"
-        seen = page.evaluate(f"{grid}.items.length")
-        if page.evaluate(f"{grid}.done"):
-            break
-        page.wait_for_function(f"n => {grid}.items.length > n || {grid}.done", arg=seen)
+    page.evaluate("window.mostNodes = 0")
+    # Goes to the end again and again, as somebody does who leans on the End key.
+    page.wait_for_function(
+        f"""() => {{
+            window.mostNodes = Math.max(window.mostNodes, {grid}.querySelectorAll("*").length);
+            scrollTo(0, document.documentElement.scrollHeight);
+            return {grid}.done;
+        }}""",
+        timeout=60_000,
+    )
+    assert page.evaluate("window.mostNodes") <= 400
     assert page.evaluate(f"{grid}.items.length") == 2000
     page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
     expect(page.locator(".vs-tile[data-index='1999']")).to_be_visible()
@@ -111,9 +113,8 @@ def test_keyboard_moves_through_tiles(open_page: OpenPage, site: Site) -> None:
     expect(page.locator(".vs-tile[data-index='6'] a")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator("vs-model-detail h1")).to_have_text("Ladder 0006")
-    page.get_by_role("link", name="Models", exact=True).first.click()
+    page.get_by_role("main").get_by_role("link", name="Models", exact=True).click()
     expect(tiles(page)).to_have_count(12)
-    page.keyboard.press("ArrowUp")
 
 
 def test_the_lightbox_is_an_address_and_answers_to_keys(open_page: OpenPage, site: Site) -> None:

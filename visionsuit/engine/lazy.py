@@ -54,9 +54,7 @@ class LazyEngine:
     def status(self) -> EngineStatus:
         engine = self._engine
         if engine is None:
-            return EngineStatus(
-                name=self._name, device="", ready=False, detail=self._detail, starting=self._is_hopeful
-            )
+            return EngineStatus(name=self._name, device="", ready=False, detail=self._detail, starting=self._is_hopeful)
         return engine.status()
 
     def close(self) -> None:
