@@ -4,7 +4,7 @@ import re
 import time
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from visionsuit.engine.prompt_syntax import (
@@ -79,6 +79,7 @@ def test_text_is_read_as_a1111_reads_it(text: str, expected: list[tuple[str, flo
     assert read(text) == expected
 
 
+@settings(deadline=None)
 @given(texts("BREAK") | st.text(max_size=80))
 @example("(" * 400 + "a" + ")" * 400)
 @example("(a:0)" + "(" * 300 + "b:9999)" * 300)
@@ -90,6 +91,7 @@ def test_any_text_is_a_prompt(text: str) -> None:
     assert all(character in text for character in plain_text(text) if character != " ")
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(exclude_characters=SYNTAX), min_size=1, max_size=60))
 def test_text_without_syntax_stays_as_it_is(text: str) -> None:
     if re.search(r"\bBREAK\b", text):
@@ -97,6 +99,7 @@ def test_text_without_syntax_stays_as_it_is(text: str) -> None:
     assert parse_prompt(text) == [Piece(text)]
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_escaped_text_is_itself(text: str) -> None:
     if re.search(r"\bBREAK\b", text):
@@ -151,6 +154,7 @@ def test_tokens_carry_their_weight() -> None:
     assert not Chunk((1, 2), (1.0, 1.0)).is_weighted
 
 
+@settings(deadline=None)
 @given(texts("BREAK"), st.integers(1, 9))
 def test_no_token_is_lost(text: str, room: int) -> None:
     pieces = parse_prompt(text)
