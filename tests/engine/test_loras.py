@@ -11,9 +11,10 @@ from safetensors.torch import load_file, save_file
 from tests.engine.conftest import Renderer
 from tests.engine.plain import load_plain, render_plain
 from tests.engine.tiny import make_lora
-from visionsuit.engine.base import Family, LoraRef, LoraUnloadable
+from visionsuit.engine.base import LoraRef, LoraUnloadable
+from visionsuit.engine.compat import read_base_shapes
 from visionsuit.engine.lora_names import Component
-from visionsuit.engine.loras import MAX_ADAPTERS, AdapterCache
+from visionsuit.engine.lora_packs import Layout, PackCache
 
 FAMILIES = ("sd", "sdxl", "demo")
 
@@ -210,30 +211,31 @@ def test_tucker_form_equals_its_product(renderer: Renderer, lora_folder: Path) -
     assert furthest(one, clean) > 5
 
 
-def test_adapters_are_bounded_and_freed(renderer: Renderer, lora_folder: Path) -> None:
+def test_parsed_files_are_bounded_and_freed(renderer: Renderer, lora_folder: Path) -> None:
     base = renderer.models["sd"].folder
     pipeline = load_plain(base)
-    cache = AdapterCache(
-        Family.SD1, {Component.UNET: pipeline.unet, Component.TEXT_ENCODER: pipeline.text_encoder}, budget_bytes=2**30
-    )
-    names = {type(module).__name__ for module in pipeline.unet.modules()}
+    modules = {Component.UNET: pipeline.unet, Component.TEXT_ENCODER: pipeline.text_encoder}
+    layouts = {component: Layout(module) for component, module in modules.items()}
+    cache = PackCache(read_base_shapes(base), layouts, torch.float32, budget_bytes=100_000)
     refs = []
-    for number in range(MAX_ADAPTERS + 3):
+    for number in range(5):
         path = lora_folder / f"{number}.safetensors"
-        refs.append(LoraRef(make_lora(path, base, 2, seed=number), path, 1.0))
-    cache.activate(refs[:1])
-    oldest = weakref.ref(next(p for name, p in pipeline.unet.named_parameters() if refs[0].sha256 in name))
-    for ref in refs[1:]:
-        cache.activate([ref])
-    assert len(cache.hashes) == MAX_ADAPTERS
-    assert refs[0].sha256 not in cache.hashes
+        refs.append(LoraRef(make_lora(path, base, 4, seed=number), path, 1.0))
+    first = cache.get(refs[0])
+    assert cache.get(refs[0]) is first
+    assert cache.loads == 1
+    assert first.bytes > 30_000
+    oldest = weakref.ref(next(iter(first.parts[Component.UNET].values())).down)
+    del first
+    for ref in refs:
+        cache.get(ref)
+    assert cache.loads == 5
+    assert 1 <= len(cache) < 5
+    assert cache.bytes <= 100_000
     gc.collect()
     assert oldest() is None
-    cache.activate(refs[:12])
-    assert {ref.sha256 for ref in refs[:12]} <= set(cache.hashes)
-    cache.clear()
-    assert cache.bytes == 0
-    assert {type(module).__name__ for module in pipeline.unet.modules()} == names
+    cache.get(refs[-1])
+    assert cache.loads == 5
 
 
 def _sha256(path: Path) -> str:

@@ -124,12 +124,12 @@ def test_cancelling_stops_within_a_step(renderer: Renderer) -> None:
     seen: list[Progress] = []
     with pytest.raises(RenderCancelled):
         renderer("demo", steps=50, on_progress=seen.append, is_cancelled=lambda: bool(seen) and seen[-1].step >= 2)
-    assert seen[-1].step == 2
+    assert 2 <= seen[-1].step <= 3
     [after] = renderer("demo")
     assert furthest(after, render_plain(renderer.models["demo"].folder)) <= 2
 
 
-def test_threads_take_turns(renderer: Renderer) -> None:
+def test_threads_render_together(renderer: Renderer) -> None:
     results: dict[int, np.ndarray] = {}
 
     def work(seed: int) -> None:
@@ -142,7 +142,7 @@ def test_threads_take_turns(renderer: Renderer) -> None:
         thread.join(60)
     for seed in (1, 2, 3):
         [alone] = renderer("sd", seeds=(seed,))
-        assert np.array_equal(results[seed], alone)
+        assert furthest(results[seed], alone) <= 1
 
 
 def test_status_names_what_is_loaded(renderer: Renderer) -> None:

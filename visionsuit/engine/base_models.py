@@ -14,8 +14,9 @@ from visionsuit.engine.base import BaseModelRef, Family, ModelUnloadable
 from visionsuit.engine.catalog import read_base_model
 from visionsuit.engine.devices import Device, is_out_of_memory
 from visionsuit.engine.lora_names import Component
-from visionsuit.engine.loras import AdapterCache
+from visionsuit.engine.model_loras import ModelLoras
 from visionsuit.engine.previews import LatentPreview, load_preview
+from visionsuit.engine.prompt_cache import PromptCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class TextEncoder:
 
 @dataclass(slots=True)
 class LoadedModel:
-    """The parts of one base model on the device, with the LoRAs that were put into them."""
+    """The parts of one base model on the device, with its LoRAs and encoded prompts."""
 
     key: str
     label: str
@@ -45,13 +46,8 @@ class LoadedModel:
     vae_factor: int
     preview: LatentPreview | None
     weights_bytes: int
-    adapters: AdapterCache = field(init=False)
-
-    def __post_init__(self) -> None:
-        modules = {Component.UNET: self.unet, Component.TEXT_ENCODER: self.text_encoders[0].module}
-        if len(self.text_encoders) > 1:
-            modules[Component.TEXT_ENCODER_2] = self.text_encoders[1].module
-        self.adapters = AdapterCache(self.family, modules, budget_bytes=max(2**28, self.weights_bytes // 2))
+    loras: ModelLoras
+    prompts: PromptCache = field(default_factory=PromptCache)
 
 
 class ModelCache:
@@ -70,35 +66,57 @@ class ModelCache:
     def labels(self) -> tuple[str, ...]:
         return tuple(model.label for model in self._models.values())
 
-    def get(self, ref: BaseModelRef) -> LoadedModel:
-        """Raises: ModelUnloadable."""
+    @property
+    def all(self) -> list[LoadedModel]:
+        return list(self._models.values())
+
+    def has_room(self, ref: BaseModelRef, in_use: set[str]) -> bool:
+        """Whether `get` needs to drop no model of `in_use`, or could not help it.
+
+        Raises: ModelUnloadable.
+        """
+        if ref.key in self._models or not in_use:
+            return True
+        used = sum(model.weights_bytes for key, model in self._models.items() if key in in_use)
+        return used + self._needed_bytes(ref) <= self._budget_bytes
+
+    def get(self, ref: BaseModelRef, in_use: set[str]) -> LoadedModel:
+        """Models of `in_use` stay.
+
+        Raises: ModelUnloadable.
+        """
         model = self._models.get(ref.key)
         if model is None:
-            info = read_base_model(ref.path)
-            dtype = self._device.dtype_for(info.family)
-            # Files are mostly half precision, so fp32 takes twice their size.
-            self._make_room(info.weights_bytes * (2 if dtype is torch.float32 else 1))
+            self._make_room(self._needed_bytes(ref), in_use)
             model = load_model(ref, self._device)
             self._models[ref.key] = model
         self._models.move_to_end(ref.key)
         return model
 
-    def keep_only(self, key: str | None) -> None:
-        """Drop every model but this one, and the LoRAs that it holds."""
-        for other in [other for other in self._models if other != key]:
-            del self._models[other]
-        if key is not None and key in self._models:
-            self._models[key].adapters.clear()
+    def keep_only(self, in_use: set[str]) -> None:
+        """Drop every other model, and what these hold only for speed."""
+        for key in self._models.keys() - in_use:
+            del self._models[key]
+        for model in self._models.values():
+            model.loras.free_memory()
+            model.prompts.clear()
         self._device.free_cached()
 
-    def _make_room(self, needed_bytes: int) -> None:
-        kept = sum(model.weights_bytes + model.adapters.bytes for model in self._models.values())
+    def _needed_bytes(self, ref: BaseModelRef) -> int:
+        info = read_base_model(ref.path)
+        # Files are mostly half precision, so fp32 takes twice their size.
+        return info.weights_bytes * (2 if self._device.dtype_for(info.family) is torch.float32 else 1)
+
+    def _make_room(self, needed_bytes: int, in_use: set[str]) -> None:
+        kept = sum(model.weights_bytes + model.loras.bytes for model in self._models.values())
         dropped = False
-        while self._models and kept + needed_bytes > self._budget_bytes:
-            _, oldest = self._models.popitem(last=False)
-            kept -= oldest.weights_bytes + oldest.adapters.bytes
+        for key in [key for key in self._models if key not in in_use]:
+            if kept + needed_bytes <= self._budget_bytes:
+                break
+            model = self._models.pop(key)
+            kept -= model.weights_bytes + model.loras.bytes
             dropped = True
-            del oldest
+            del model
         if dropped:
             self._device.free_cached()
 
@@ -136,6 +154,12 @@ def _load(
         encoders.append(_load_text_encoder(CLIPTextModelWithProjection, folder, "_2", dtype, device))
     index = json.loads((folder / "model_index.json").read_text("utf-8"))
     modules = [unet, vae, *(encoder.module for encoder in encoders)]
+    weights_bytes = sum(
+        parameter.numel() * parameter.element_size() for module in modules for parameter in module.parameters()
+    )
+    adaptable = {Component.UNET: unet, Component.TEXT_ENCODER: encoders[0].module}
+    if len(encoders) > 1:
+        adaptable[Component.TEXT_ENCODER_2] = encoders[1].module
     return LoadedModel(
         key=ref.key,
         label=label,
@@ -150,9 +174,8 @@ def _load(
         zeros_for_empty_prompt=family is Family.SDXL and bool(index.get("force_zeros_for_empty_prompt", True)),
         vae_factor=2 ** (len(vae.config.block_out_channels) - 1),
         preview=load_preview(folder, family, vae.config),
-        weights_bytes=sum(
-            parameter.numel() * parameter.element_size() for module in modules for parameter in module.parameters()
-        ),
+        weights_bytes=weights_bytes,
+        loras=ModelLoras(family, adaptable, device, dtype, budget_bytes=max(2**28, weights_bytes // 2)),
     )
 
 

@@ -60,6 +60,10 @@ class Device:
             return int(memory[1] * 0.6)
         return int(host_memory() * 0.4)
 
+    def lora_budget(self) -> int:
+        """Bytes of host memory for the parsed LoRAs of one base model."""
+        return int(host_memory() * 0.1)
+
     def batch_for(self, width: int, height: int) -> int:
         """How many pictures of this size share one call of the UNet; at least one."""
         if self.memory() is None:

@@ -6,33 +6,33 @@ pictures = engine.render(request, on_progress=print, is_cancelled=lambda: False)
 """
 
 import logging
-import threading
 import warnings
 from collections.abc import Callable
 
 import diffusers
-import numpy as np
-import torch
 import transformers
 
 from visionsuit.engine.base import (
     EngineError,
     EngineNotReady,
     EngineStatus,
-    OutOfDeviceMemory,
     Phase,
     Picture,
     Progress,
+    RenderCancelled,
     RenderRequest,
 )
-from visionsuit.engine.base_models import LoadedModel, ModelCache
-from visionsuit.engine.denoising import Report, denoise
-from visionsuit.engine.devices import Device, choose_device, is_out_of_memory, set_threads
-from visionsuit.engine.prompts import encode_prompts
+from visionsuit.engine.devices import MAX_BATCH, Device, choose_device, set_threads
+from visionsuit.engine.driver import Driver
+from visionsuit.engine.tickets import Ticket
+
+#: `is_cancelled` is asked this often while nothing happens.
+_ASK_EVERY_S = 0.1
 
 
 class DiffusersEngine:
-    """Renders one request at a time; other threads wait.
+    """Renders for many at once: pictures of one model and size share calls of the UNet, whatever their prompts, LoRA
+    mixes, samplers and steps; they join and leave between calls.
 
     Args:
         device: `auto`, `cuda`, `mps` or `cpu`.
@@ -40,135 +40,92 @@ class DiffusersEngine:
         model_budget_bytes: memory for base models; part of what the device has if None.
     """
 
-    concurrency = 1
-
     def __init__(self, device: str = "auto", threads: int | None = None, model_budget_bytes: int | None = None) -> None:
         self._wish = device
         self._threads = threads
         self._model_budget_bytes = model_budget_bytes
         self._device: Device | None = None
-        self._models: ModelCache | None = None
-        self._rendering = threading.Lock()
+        self._driver: Driver | None = None
         self._detail = "Not started."
-        self._labels: tuple[str, ...] = ()
-        self._extra: dict[str, int] = {}
+
+    @property
+    def concurrency(self) -> int:
+        """As many requests as share a call at the sizes that run now; sizes that fill the device alone make it less."""
+        driver = self._driver
+        if driver is None:
+            return MAX_BATCH
+        full = any(batch.tickets >= batch.cap for batch in driver.batches)
+        return max(1, min(MAX_BATCH, driver.tickets)) if full else MAX_BATCH
 
     def start(self) -> None:
         """Raises: EngineError when the wished device is not there."""
         _quieten()
         self._threads = set_threads(self._threads)
         device = choose_device(self._wish)
-        self._models = ModelCache(device, self._model_budget_bytes or device.memory_budget())
+        self._driver = Driver(device, self._threads, self._model_budget_bytes or device.memory_budget())
         self._detail = "Ready."
         self._device = device
 
     def render(
         self, request: RenderRequest, *, on_progress: Callable[[Progress], None], is_cancelled: Callable[[], bool]
     ) -> list[Picture]:
-        models, device = self._models, self._device
-        if models is None or device is None:
+        """Both callbacks are called in the caller's thread, beside the device: they cost others nothing."""
+        driver = self._driver
+        if driver is None:
             raise EngineNotReady(f"The generator is not ready. {self._detail}")
-        with self._rendering:
-            report = Report(request, on_progress, is_cancelled)
-            self._detail = "Rendering."
-            try:
-                return self._render(request, report, models, device)
-            finally:
-                self._detail = "Ready."
-                self._labels = models.labels
+        if not request.seeds or request.steps < 1:
+            raise EngineError("A render needs at least one seed and one step.")
+        ticket = Ticket(request)
+        ticket.phase(Phase.LOADING)
+        driver.submit(ticket)
+        try:
+            while True:
+                for progress in ticket.take(_ASK_EVERY_S):
+                    on_progress(progress)
+                if is_cancelled():
+                    raise RenderCancelled("The render was cancelled.")
+                pictures = ticket.result()
+                if pictures is not None:
+                    return pictures
+                if ticket.model is not None and ticket.packs is None:
+                    packs = ticket.model.loras.packs
+                    driver.hand_packs(ticket, {lora.sha256.lower(): packs.get(lora) for lora in request.loras})
+        finally:
+            driver.withdraw(ticket)
 
     def status(self) -> EngineStatus:
-        device = self._device
+        device, driver = self._device, self._driver
         memory = device.memory() if device else None
         return EngineStatus(
             name="diffusers",
             device=device.label if device else "",
             ready=device is not None,
-            detail=self._detail,
+            detail="Rendering." if driver and driver.tickets else self._detail,
             memory_used_bytes=memory[0] if memory else None,
             memory_total_bytes=memory[1] if memory else None,
-            loaded_models=self._labels,
-            extra=dict(self._extra),
+            loaded_models=driver.labels if driver else (),
+            extra=_figures(driver) if driver else {},
         )
 
     def close(self) -> None:
-        with self._rendering:
-            if self._models is not None:
-                self._models.keep_only(None)
-            self._models = self._device = None
-            self._labels = ()
-            self._detail = "Closed."
-
-    def _render(self, request: RenderRequest, report: Report, models: ModelCache, device: Device) -> list[Picture]:
-        batch = min(device.batch_for(request.width, request.height), len(request.seeds))
-        try:
-            return self._attempt(request, report, models, batch)
-        except Exception as error:  # only CUDA has a type of its own for this
-            if not is_out_of_memory(error):
-                raise
-        # After the handler, when the failed attempt's tensors are no longer held by its traceback.
-        models.keep_only(request.base_model.key)
-        report.done = 0
-        try:
-            return self._attempt(request, report, models, batch=1, frugal=True)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            raise OutOfDeviceMemory(
-                f"{request.width}x{request.height} pixels need more memory than {device.owner} has free, "
-                "even one picture at a time. Choose a smaller size."
-            ) from error
-        finally:
-            device.free_cached()
-
-    def _attempt(
-        self, request: RenderRequest, report: Report, models: ModelCache, batch: int, *, frugal: bool = False
-    ) -> list[Picture]:
-        report.phase(Phase.LOADING)
-        model = models.get(request.base_model)
-        self._labels = models.labels
-        _check_size(request, model)
-        model.adapters.activate(request.loras)
-        self._extra = {"loras_kept": len(model.adapters.hashes), "lora_loads": model.adapters.loads, "batch": batch}
-        with torch.inference_mode():
-            report.phase(Phase.ENCODING)
-            # Distilled models take the guidance scale as an input and need no second row.
-            guided = request.guidance > 1 and model.unet.config.time_cond_proj_dim is None
-            sides = encode_prompts(model, request.prompt, request.negative_prompt, guided=guided)
-            (model.vae.enable_tiling if frugal else model.vae.disable_tiling)()
-            pictures: list[Picture] = []
-            for start in range(0, len(request.seeds), batch):
-                seeds = request.seeds[start : start + batch]
-                latents = denoise(model, request, seeds, sides, report)
-                for seed, latent in zip(seeds, latents, strict=True):
-                    report.phase(Phase.DECODING)
-                    pictures.append(Picture(_decode(model, latent), seed))
-            return pictures
+        driver, self._driver, self._device = self._driver, None, None
+        if driver is not None:
+            driver.close()
+        self._detail = "Closed."
 
 
-def _check_size(request: RenderRequest, model: LoadedModel) -> None:
-    factor = model.vae_factor
-    if request.width % factor or request.height % factor or min(request.width, request.height) < factor:
-        raise EngineError(
-            f"{model.label} renders sizes that are multiples of {factor}, not {request.width}x{request.height}."
-        )
-    if not request.seeds or request.steps < 1:
-        raise EngineError("A render needs at least one seed and one step.")
-
-
-def _decode(model: LoadedModel, latent: torch.Tensor) -> np.ndarray:
-    """[1, C, h, w] -> uint8 [height, width, 3]."""
-    config = model.vae.config
-    mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
-    if mean is not None and std is not None:
-        shape = (1, -1, 1, 1)
-        latent = latent * torch.tensor(std, device=latent.device).view(shape) / config.scaling_factor
-        latent = latent + torch.tensor(mean, device=latent.device).view(shape)
-    else:
-        latent = latent / config.scaling_factor
-    image = model.vae.decode(latent.to(model.vae.dtype), return_dict=False)[0][0]
-    pixels = (image.float() / 2 + 0.5).clamp(0, 1).nan_to_num_().movedim(0, -1).mul(255).round()
-    return pixels.to(torch.uint8).cpu().numpy()
+def _figures(driver: Driver) -> dict[str, int]:
+    packs = [model.loras.packs for model in driver.models]
+    batches = driver.batches
+    return {
+        "requests": driver.tickets,
+        "batch": max((len(batch.rows) for batch in batches), default=0),
+        "waiting_rows": sum(len(batch.waiting) for batch in batches),
+        "unet_calls": driver.calls,
+        "loras_kept": sum(len(one) for one in packs),
+        "lora_loads": sum(one.loads for one in packs),
+        "lora_bytes": sum(one.bytes for one in packs),
+    }
 
 
 def _quieten() -> None:

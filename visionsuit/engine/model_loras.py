@@ -4,17 +4,19 @@ The base model's own parameters are never written: a layer under a LoRA gets ano
 leaves what was loaded, bit for bit.
 """
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from visionsuit.engine.base import Family
+from visionsuit.engine.base import Family, LoraRef
 from visionsuit.engine.compat import BaseShapes
 from visionsuit.engine.devices import Device
 from visionsuit.engine.lora_names import Component, ModuleIndex
-from visionsuit.engine.lora_packs import Layout, MixKey, Pack, PackCache, Parts, parts_of
+from visionsuit.engine.lora_packs import Layout, MixKey, Pack, PackCache, Parts, mix_key, parts_of
+from visionsuit.engine.merge_policy import CallKey, MergePolicy
 from visionsuit.engine.slots import Forwards, SlotPool, fold, ranks_of
 
 
@@ -41,23 +43,22 @@ class Adapted:
 
 
 class MergedWeights:
-    """Weights with one mix added, beside the originals. One mix at a time, for one user at a time."""
+    """Weights with one mix added, beside the originals. One mix at a time, for all who hold it."""
 
-    def __init__(self, adapted: Adapted) -> None:
+    def __init__(self, adapted: Adapted, policy: MergePolicy) -> None:
         self._adapted = adapted
+        self._policy = policy
         self._buffers: dict[str, torch.Tensor] = {}
         self._key: MixKey | None = None
         self._forwards: Forwards = []
-        #: Whoever needs the present mix to stay.
-        self.holder: object = None
-
-    @property
-    def key(self) -> MixKey | None:
-        return self._key
+        self._holders: set[int] = set()
 
     @property
     def bytes(self) -> int:
         return sum(buffer.numel() * buffer.element_size() for buffer in self._buffers.values())
+
+    def is_free_for(self, key: MixKey, holder: object) -> bool:
+        return key == self._key or not self._holders - {id(holder)}
 
     def extra_bytes(self, parts: Parts) -> int:
         """Memory that merging this mix would take beyond what is taken."""
@@ -70,11 +71,28 @@ class MergedWeights:
         weights = (self._adapted.layers[name].weight for name in names - self._buffers.keys())
         return sum(weight.numel() * weight.element_size() for weight in weights)
 
-    def merge(self, key: MixKey, parts: Parts) -> Forwards:
-        """The forwards under this mix; computed only when it is not the last one."""
-        if key == self._key:
-            return self._forwards
-        self._key = None
+    def take(self, holder: object, key: MixKey, parts: Parts) -> Forwards:
+        """The forwards under this mix, which stays until the holder releases it; `is_free_for` the holder before."""
+        if key != self._key:
+            began = time.perf_counter()
+            self._key = None
+            self._forwards = self._merge(parts)
+            self._key = key
+            self._policy.note_merge(time.perf_counter() - began)
+        self._holders.add(id(holder))
+        return self._forwards
+
+    def release(self, holder: object) -> None:
+        """The mix is kept, for whoever comes back to it, until another one is merged."""
+        self._holders.discard(id(holder))
+
+    def drop(self) -> None:
+        """Give the memory back, unless somebody holds it."""
+        if not self._holders:
+            self._key, self._forwards = None, []
+            self._buffers.clear()
+
+    def _merge(self, parts: Parts) -> Forwards:
         forwards: Forwards = []
         for shape, rank in ranks_of(parts).items():
             names = self._adapted.layout.groups[shape]
@@ -90,14 +108,7 @@ class MergedWeights:
                 # Always from the original, so a thousand switches leave no trace.
                 torch.addmm(layer.weight.flatten(1), up[place].t(), down[place], out=merged.view(shape[0], width))
                 forwards.append((layer, _merged_forward(layer, merged)))
-        self._key, self._forwards = key, forwards
         return forwards
-
-    def drop(self) -> None:
-        """Give the memory back, unless somebody uses it."""
-        if self.holder is None:
-            self._key, self._forwards = None, []
-            self._buffers.clear()
 
 
 def _merged_forward(layer: Any, merged: torch.Tensor) -> Any:
@@ -112,7 +123,6 @@ class ModelLoras:
     """
     Args:
         modules: the bare UNet and text encoders.
-        host_budget_bytes: parsed files kept in host memory.
         budget_bytes: slots of all batches together, on the device.
     """
 
@@ -123,7 +133,6 @@ class ModelLoras:
         device: Device,
         dtype: torch.dtype,
         *,
-        host_budget_bytes: int,
         budget_bytes: int,
     ) -> None:
         adapted = {component: Adapted(module) for component, module in modules.items()}
@@ -131,10 +140,11 @@ class ModelLoras:
         width = modules[Component.UNET].config.cross_attention_dim
         shapes = {component: layout.shapes for component, layout in layouts.items()}
         base = BaseShapes(family, ModuleIndex(shapes), width if isinstance(width, int) else None)
-        self.packs = PackCache(base, layouts, dtype, host_budget_bytes)
+        self.packs = PackCache(base, layouts, dtype, device.lora_budget())
         self.budget_bytes = budget_bytes
         self.unet = adapted[Component.UNET]
-        self.merged = MergedWeights(self.unet)
+        self.policy = MergePolicy()
+        self.merged = MergedWeights(self.unet, self.policy)
         self._place = (device.torch_device, dtype)
         self._device = device
         self._text = {
@@ -150,6 +160,15 @@ class ModelLoras:
         """Device memory of slots and merged weights."""
         pools = [*self._pools, *self._idle_pools.values()]
         return sum(pool.bytes for pool in pools) + self.merged.bytes
+
+    def unet_mix(self, loras: Sequence[LoraRef], packs: Mapping[str, Pack]) -> tuple[MixKey, Parts]:
+        """What a request's LoRAs do to the UNet."""
+        key = tuple(entry for entry in mix_key(loras, text=False) if Component.UNET in packs[entry[0]].parts)
+        return key, parts_of(packs, key, Component.UNET)
+
+    def text_key(self, loras: Sequence[LoraRef], packs: Mapping[str, Pack]) -> MixKey:
+        """What they do to the text encoders; empty where nothing."""
+        return tuple(entry for entry in mix_key(loras, text=True) if packs[entry[0]].parts.keys() & self._text.keys())
 
     def use_text(self, key: MixKey, packs: Mapping[str, Pack]) -> None:
         """Make a mix effective in the text encoders."""
@@ -179,9 +198,9 @@ class ModelLoras:
             self._idle_pools.clear()
         return taken + needed <= self.budget_bytes
 
-    def may_merge(self, parts: Parts, holder: object) -> bool:
-        """Whether the merged weights are free and fit into memory."""
-        if self.merged.holder not in (None, holder):
+    def may_merge(self, key: MixKey, parts: Parts, holder: object, call: CallKey, calls: int) -> bool:
+        """Whether so many calls under one mix are better served by merged weights, which are free and fit."""
+        if not self.merged.is_free_for(key, holder) or calls < self.policy.fewest_calls(call):
             return False
         extra = self.merged.extra_bytes(parts)
         return not extra or extra * 2 < self._device.free_memory()

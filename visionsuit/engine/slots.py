@@ -21,6 +21,8 @@ RANKS = (4, 8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 256)
 #: A mix with more rank than this in one layer is merged into weights instead.
 MAX_RANK = RANKS[-1]
 
+_KEPT_VIEWS = 64
+
 #: module -> forward that adds the slots' products.
 Forwards = list[tuple[Any, Callable[[torch.Tensor], torch.Tensor]]]
 
@@ -128,34 +130,17 @@ class SlotPool:
 
     def write(self, slot: int, key: MixKey, parts: Parts) -> None:
         """Put a mix into a slot; nothing happens where it is there already."""
-        if slot < len(self._mixes) and self._mixes[slot] == key:
-            return
         self._grow(slot + 1)
+        if self._mixes[slot] == key:
+            return
+        elsewhere = self._mixes.index(key) if key in self._mixes else None
         # Not known while it is half written.
         self._mixes[slot] = None
-        ranks = ranks_of(parts)
-        for shape in self._storages.keys() - ranks.keys():
-            self._clear(self._storages[shape], slot)
-        for shape, rank in ranks.items():
-            storage = self._storage(shape, rank, slot)
-            down, up = storage.down[:, slot], storage.up[:, slot]
-            storage.present[:, slot] = fold(parts, shape, down[:, 0], up[:, 0])
-            storage.ranks[slot] = rank
-            if down.shape[1] > 1:
-                down[:, 1:], up[:, 1:] = down[:, :1], up[:, :1]
+        if elsewhere is not None:
+            self._copy(elsewhere, slot)
+        else:
+            self._fold(slot, parts)
         self._mixes[slot] = key
-
-    def move(self, source: int, target: int) -> None:
-        """Copy a slot; both hold the mix then."""
-        if source >= len(self._mixes) or self._mixes[source] is None or self._mixes[source] == self._mixes[target]:
-            return
-        self._mixes[target] = None
-        for storage in self._storages.values():
-            storage.down[:, target] = storage.down[:, source]
-            storage.up[:, target] = storage.up[:, source]
-            storage.present[:, target] = storage.present[:, source]
-            storage.ranks[target] = storage.ranks[source]
-        self._mixes[target] = self._mixes[source]
 
     def forwards(self, start: int, stop: int) -> Forwards:
         """What the layers have to compute for a batch of the pictures in slots [start, stop)."""
@@ -167,9 +152,30 @@ class SlotPool:
             touched = storage.present[:, start:stop].any(axis=1)
             view = (start, stop, bucket(rank), touched.tobytes())
             if view not in storage.views:
+                if len(storage.views) >= _KEPT_VIEWS:
+                    storage.views.clear()
                 storage.views[view] = self._make_forwards(shape, storage, *view[:3], np.flatnonzero(touched).tolist())
             found += storage.views[view]
         return found
+
+    def _fold(self, slot: int, parts: Parts) -> None:
+        ranks = ranks_of(parts)
+        for shape in self._storages.keys() - ranks.keys():
+            self._clear(self._storages[shape], slot)
+        for shape, rank in ranks.items():
+            storage = self._storage(shape, rank, slot)
+            down, up = storage.down[:, slot], storage.up[:, slot]
+            storage.present[:, slot] = fold(parts, shape, down[:, 0], up[:, 0])
+            storage.ranks[slot] = rank
+            if down.shape[1] > 1:
+                down[:, 1:], up[:, 1:] = down[:, :1], up[:, :1]
+
+    def _copy(self, source: int, target: int) -> None:
+        for storage in self._storages.values():
+            storage.down[:, target] = storage.down[:, source]
+            storage.up[:, target] = storage.up[:, source]
+            storage.present[:, target] = storage.present[:, source]
+            storage.ranks[target] = storage.ranks[source]
 
     def _make_forwards(
         self, shape: Shape, storage: _Storage, start: int, stop: int, rank: int, layers: Iterable[int]
@@ -199,7 +205,7 @@ class SlotPool:
         up = self._zeros(layers, slots, copies, needed, shape[0])
         storage = _Storage(down, up, [0] * slots, np.zeros((layers, slots), bool))
         if old is not None:
-            _copy(old, storage)
+            _carry_over(old, storage)
         self._storages[shape] = storage
         return storage
 
@@ -216,7 +222,7 @@ class SlotPool:
                 [0] * slots,
                 np.zeros((layers, slots), bool),
             )
-            _copy(old, storage)
+            _carry_over(old, storage)
             self._storages[shape] = storage
         self._mixes += [()] * (slots - len(self._mixes))
 
@@ -232,7 +238,7 @@ class SlotPool:
             storage.ranks[slot] = 0
 
 
-def _copy(old: _Storage, new: _Storage) -> None:
+def _carry_over(old: _Storage, new: _Storage) -> None:
     slots = len(old.ranks)
     new.down[:, :slots, :, : old.rank] = old.down
     new.up[:, :slots, :, : old.rank] = old.up

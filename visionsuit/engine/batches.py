@@ -1,0 +1,242 @@
+"""Pictures of one model and size that share calls of the UNet, each at its own step with its own LoRA mix."""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+
+from visionsuit.engine.base import OutOfDeviceMemory
+from visionsuit.engine.base_models import LoadedModel
+from visionsuit.engine.conditioning import join
+from visionsuit.engine.devices import is_out_of_memory
+from visionsuit.engine.lora_packs import MixKey
+from visionsuit.engine.merge_policy import CallKey
+from visionsuit.engine.rows import Row
+from visionsuit.engine.slots import Forwards, SlotPool
+
+
+class BatchKey(NamedTuple):
+    """What has to agree for pictures to share a call; prompts, mixes, seeds, steps and samplers need not.
+
+    `rows` of the UNet's batch per picture; `alone` is the mix where it cannot be put into slots, else None.
+    """
+
+    model: str
+    height: int
+    width: int
+    tokens: int
+    rows: int
+    alone: MixKey | None
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What a call needs as long as the same pictures take part."""
+
+    forwards: Forwards
+    inputs: dict[str, Any]
+    guidance: torch.Tensor
+
+
+class Batch:
+    """
+    Args:
+        cap: most pictures in one call, at least 1.
+
+    Attributes:
+        rows: pictures of the next call, in the order of their slots.
+        waiting: admitted pictures without a place; they keep all they have got.
+    """
+
+    def __init__(self, key: BatchKey, model: LoadedModel, cap: int) -> None:
+        self.key, self.model, self.cap = key, model, cap
+        self.rows: list[Row] = []
+        self.waiting: list[Row] = []
+        self._pool: SlotPool | None = None
+        self._plan: _Plan | None = None
+        self._merged: MixKey | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.rows and not self.waiting
+
+    @property
+    def tickets(self) -> int:
+        return len({row.ticket.number for row in [*self.rows, *self.waiting]})
+
+    def add(self, rows: Iterable[Row]) -> None:
+        self.waiting += rows
+        self._plan = None
+
+    def drop_withdrawn(self) -> None:
+        """Let the pictures go whose callers gave up, or whose ticket failed."""
+        if any(row.ticket.withdrawn or row.ticket.is_over for row in [*self.rows, *self.waiting]):
+            self._keep([row for row in self.rows if not row.ticket.withdrawn and not row.ticket.is_over])
+            self.waiting = [row for row in self.waiting if not row.ticket.withdrawn and not row.ticket.is_over]
+
+    def step(self) -> list[Row]:
+        """One call of the UNet. Returns the pictures that have all their steps now; they are no longer in the batch.
+
+        A picture that fails takes its ticket with it and nobody else.
+
+        Raises:
+            OutOfDeviceMemory: even one picture is too much; all are as they were before.
+        """
+        if self._plan is None:
+            self._arrange()
+        began = time.perf_counter()
+        try:
+            if self._plan is None:
+                self._plan = self._make_plan()
+                began = time.perf_counter()
+            answers = self._call(self.rows, self._plan)
+        except Exception as error:  # only CUDA has a type of its own for being out of memory
+            if is_out_of_memory(error) and len(self.rows) == 1:
+                raise OutOfDeviceMemory(str(error)) from None
+            self._shrink() if is_out_of_memory(error) else self._step_one_by_one()
+        else:
+            self._advance(self.rows, answers)
+            self._measure(time.perf_counter() - began)
+        return self._take_finished()
+
+    def close(self) -> None:
+        """Give slots and merged weights back."""
+        loras = self.model.loras
+        if self._pool is not None:
+            loras.return_pool(self._pool)
+            self._pool = None
+        loras.merged.release(self)
+        self._plan = None
+
+    # One call
+
+    def _call(self, rows: list[Row], plan: _Plan) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """(model input, prediction after guidance) of each row, [1, C, h, w] fp32; no row is changed."""
+        model, each = self.model, self.key.rows
+        model.loras.unet.bind(plan.forwards)
+        scaled = torch.cat([row.model_input() for row in rows])
+        timesteps = torch.tensor([float(row.timestep) for row in rows], dtype=torch.float32, device=model.device)
+        output = model.unet(
+            scaled.repeat_interleave(each, 0).to(model.dtype),
+            timesteps.repeat_interleave(each),
+            return_dict=False,
+            **plan.inputs,
+        )[0].float()
+        if each == 2:
+            without, with_prompt = output[0::2], output[1::2]
+            output = without + plan.guidance * (with_prompt - without)
+        return list(zip(scaled.split(1), output.split(1), strict=True))
+
+    @staticmethod
+    def _advance(rows: list[Row], answers: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        for row, (scaled, prediction) in zip(rows, answers, strict=True):
+            try:
+                row.advance(scaled, prediction)
+            except Exception as error:  # whatever goes wrong with one picture is that one's trouble
+                row.ticket.fail(error)
+
+    def _step_one_by_one(self) -> None:
+        """After a call failed that no memory was wanting for: find out whose fault it is."""
+        for number, row in enumerate(self.rows):
+            try:
+                self._advance([row], self._call([row], self._plan_of([row], self._forwards_alone(number, row))))
+            except Exception as error:  # this is the one
+                row.ticket.fail(error)
+        self.drop_withdrawn()
+
+    def _shrink(self) -> None:
+        """After a call was too large: half of the pictures wait, with all they have got."""
+        self.cap = max(1, len(self.rows) // 2)
+        self._plan = None
+
+    def _take_finished(self) -> list[Row]:
+        finished = [row for row in self.rows if row.is_denoised and not row.ticket.is_over]
+        self.drop_withdrawn()
+        if finished:
+            self._keep([row for row in self.rows if not row.is_denoised])
+        return finished
+
+    # Who takes part
+
+    def _arrange(self) -> None:
+        """Fill the places: everybody's first picture before anybody's second, then by arrival."""
+        turns: dict[int, list[Row]] = defaultdict(list)
+        for row in [*self.rows, *self.waiting]:
+            turns[row.ticket.number].append(row)
+        order: list[tuple[int, int, Row]] = []
+        for number, own in turns.items():
+            own.sort(key=lambda row: (row.calls_left, row.number))
+            order += [(turn, number, row) for turn, row in enumerate(own)]
+        order.sort(key=lambda entry: entry[:2])
+        chosen = {id(row) for _, _, row in order[: self.cap]}
+        out = [row for row in self.rows if id(row) not in chosen]
+        joining = [row for row in self.waiting if id(row) in chosen]
+        self._keep([row for row in self.rows if id(row) in chosen])
+        self.rows += joining
+        self.waiting = [row for row in self.waiting if id(row) not in chosen] + out
+
+    def _keep(self, rows: list[Row]) -> None:
+        """Let the others go; the last ones move into the gaps, so that few slots change."""
+        staying = {id(row) for row in rows}
+        if len(staying) == len(self.rows):
+            return
+        kept = list(self.rows)
+        place = 0
+        while place < len(kept):
+            if id(kept[place]) in staying:
+                place += 1
+            elif id(kept[-1]) in staying:
+                kept[place] = kept.pop()
+            else:
+                kept.pop()
+        self.rows = kept
+        self._plan = None
+
+    # How they are calculated
+
+    def _make_plan(self) -> _Plan:
+        self._merged = None
+        mixes = {row.mix for row in self.rows}
+        if mixes == {()}:
+            return self._plan_of(self.rows, [])
+        loras = self.model.loras
+        if len(mixes) == 1:
+            row = self.rows[0]
+            calls = max(row.calls_left for row in self.rows)
+            awaited = any(other.mix != row.mix for other in self.waiting)
+            forced = self.key.alone is not None
+            if forced or (not awaited and loras.may_merge(row.mix, row.parts, self, self._call_key, calls)):
+                self._merged = row.mix
+                return self._plan_of(self.rows, loras.merged.take(self, row.mix, row.parts))
+        loras.merged.release(self)
+        for slot, row in enumerate(self.rows):
+            self._slots().write(slot, row.mix, row.parts)
+        return self._plan_of(self.rows, self._slots().forwards(0, len(self.rows)))
+
+    def _slots(self) -> SlotPool:
+        if self._pool is None:
+            self._pool = self.model.loras.lease_pool(self.key.rows)
+        return self._pool
+
+    def _forwards_alone(self, slot: int, row: Row) -> Forwards:
+        if not row.mix:
+            return []
+        if self._merged is not None:
+            return self.model.loras.merged.take(self, row.mix, row.parts)
+        self._slots().write(slot, row.mix, row.parts)
+        return self._slots().forwards(slot, slot + 1)
+
+    def _plan_of(self, rows: list[Row], forwards: Forwards) -> _Plan:
+        guidance = torch.tensor([row.guidance for row in rows], dtype=torch.float32, device=self.model.device)
+        return _Plan(forwards, join([row.inputs for row in rows]), guidance.view(-1, 1, 1, 1))
+
+    @property
+    def _call_key(self) -> CallKey:
+        return self.key.height, self.key.width, self.key.rows, len(self.rows)
+
+    def _measure(self, seconds: float) -> None:
+        uses_slots = self._merged is None and any(row.mix for row in self.rows)
+        self.model.loras.policy.note_call(self._call_key, slots=uses_slots, seconds=seconds)

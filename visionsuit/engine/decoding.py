@@ -1,0 +1,24 @@
+"""Finished latents -> pixels."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from visionsuit.engine.base_models import LoadedModel
+
+
+def decode(model: LoadedModel, latent: torch.Tensor, *, tiled: bool = False) -> NDArray[np.uint8]:
+    """[1, C, h, w] -> uint8 [height, width, 3]. `tiled` takes less memory, and may show faint seams."""
+    config = model.vae.config
+    mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
+    if mean is not None and std is not None:
+        shape = (1, -1, 1, 1)
+        latent = latent * torch.tensor(std, device=latent.device).view(shape) / config.scaling_factor
+        latent = latent + torch.tensor(mean, device=latent.device).view(shape)
+    else:
+        latent = latent / config.scaling_factor
+    (model.vae.enable_tiling if tiled else model.vae.disable_tiling)()
+    image = model.vae.decode(latent.to(model.vae.dtype), return_dict=False)[0][0]
+    pixels = (image.float() / 2 + 0.5).clamp(0, 1).nan_to_num_().movedim(0, -1).mul(255).round()
+    array: NDArray[np.uint8] = pixels.to(torch.uint8).cpu().numpy()
+    return array

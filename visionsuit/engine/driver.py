@@ -1,0 +1,255 @@
+"""The thread that owns the device: it loads models, encodes, calls the UNet and decodes, for all who wait.
+
+Everything that touches a model happens here, so nothing of it needs a lock. Between two calls of the UNet at most one
+request is admitted and at most one picture decoded, so nobody waits long for another's beginning or end. Batches
+(other models, other sizes) take turns, a call each.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TypeVar
+
+import torch
+
+from visionsuit.engine.admission import admit, check
+from visionsuit.engine.base import EngineNotReady, OutOfDeviceMemory, Phase, Picture
+from visionsuit.engine.base_models import LoadedModel, ModelCache
+from visionsuit.engine.batches import Batch, BatchKey
+from visionsuit.engine.decoding import decode
+from visionsuit.engine.devices import Device, is_out_of_memory, set_threads
+from visionsuit.engine.lora_packs import Pack
+from visionsuit.engine.rows import Row
+from visionsuit.engine.tickets import Ticket
+
+_T = TypeVar("_T")
+
+
+class Driver:
+    """
+    Args:
+        threads: of torch on the CPU.
+        model_budget_bytes: memory for base models.
+
+    Attributes:
+        labels: of the loaded models.
+        calls: of the UNet, so far.
+    """
+
+    def __init__(self, device: Device, threads: int | None, model_budget_bytes: int) -> None:
+        self._device = device
+        self._threads = threads
+        self._models = ModelCache(device, model_budget_bytes)
+        self._tickets: list[Ticket] = []
+        self._batches: deque[Batch] = deque()
+        self._denoised: deque[Row] = deque()
+        self._news = threading.Condition()
+        self._arrived: list[Ticket] = []
+        self._nudged = False
+        self._closing = False
+        self.labels: tuple[str, ...] = ()
+        self.calls = 0
+        self._thread = threading.Thread(target=self._run, name="device", daemon=True)
+        self._thread.start()
+
+    # Any thread
+
+    @property
+    def tickets(self) -> int:
+        """Requests inside."""
+        return len(self._tickets) + len(self._arrived)
+
+    @property
+    def batches(self) -> list[Batch]:
+        return list(self._batches)
+
+    @property
+    def models(self) -> list[LoadedModel]:
+        return self._models.all
+
+    def submit(self, ticket: Ticket) -> None:
+        """Raises: EngineNotReady after `close`."""
+        with self._news:
+            if self._closing:
+                raise EngineNotReady("The generator was closed.")
+            self._arrived.append(ticket)
+            self._nudge()
+
+    def hand_packs(self, ticket: Ticket, packs: Mapping[str, Pack]) -> None:
+        """The request's LoRAs are read; it may begin."""
+        with self._news:
+            ticket.packs = dict(packs)
+            self._nudge()
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """Nobody waits for it any more; its rows leave before the next call."""
+        with self._news:
+            ticket.withdrawn = True
+            self._nudge()
+
+    def close(self) -> None:
+        """Everything that is not done fails; the models are dropped."""
+        with self._news:
+            self._closing = True
+            self._nudge()
+        self._thread.join()
+
+    def _nudge(self) -> None:
+        self._nudged = True
+        self._news.notify_all()
+
+    # The device thread
+
+    def _run(self) -> None:
+        set_threads(self._threads)
+        while self._await_work():
+            try:
+                self._turn()
+            except Exception as error:  # the last line of defence: callers get an answer whatever happens
+                self._fail_all(error)
+        self._fail_all(EngineNotReady("The generator was closed."))
+        self._tickets.clear()
+        self._models.keep_only(set())
+        self.labels = ()
+
+    def _await_work(self) -> bool:
+        with self._news:
+            while not (self._nudged or self._batches or self._denoised or self._closing):
+                self._news.wait()
+            self._nudged = False
+            self._tickets += self._arrived
+            self._arrived.clear()
+            return not self._closing
+
+    def _turn(self) -> None:
+        for batch in self._batches:
+            batch.drop_withdrawn()
+        self._denoised = deque(row for row in self._denoised if not row.ticket.withdrawn and not row.ticket.is_over)
+        self._tickets = [ticket for ticket in self._tickets if not ticket.withdrawn and not ticket.is_over]
+        self._let_in()
+        self._close_empty_batches()
+        if self._batches:
+            batch = self._batches[0]
+            self._batches.rotate(-1)
+            self._step(batch)
+        if self._denoised:
+            self._decode(self._denoised.popleft())
+
+    def _let_in(self) -> None:
+        """Provide models in the order of arrival, and admit one request."""
+        in_use = {ticket.request.base_model.key for ticket in self._tickets if ticket.model is not None}
+        held_up: set[str] = set()
+        for ticket in self._tickets:
+            ref = ticket.request.base_model
+            try:
+                if ticket.model is None:
+                    if not self._models.has_room(ref, in_use):
+                        # Those behind wait too, else the models in use would never go.
+                        return
+                    model = self._with_memory(partial(self._models.get, ref, in_use), in_use)
+                    in_use.add(ref.key)
+                    check(ticket.request, model)
+                    self.labels = self._models.labels
+                    ticket.provide(model)
+                elif ticket.packs is not None and not ticket.admitted and ref.key not in held_up:
+                    if self._begin(ticket, in_use):
+                        self._nudged = True  # there may be more to admit after the next call
+                        return
+                    held_up.add(ref.key)
+            except Exception as error:  # a model or a request that fails is its caller's trouble alone
+                ticket.fail(error)
+
+    def _begin(self, ticket: Ticket, in_use: set[str]) -> bool:
+        """Encode and give every picture its row. False: it has to wait for a mix that must be alone."""
+        ticket.phase(Phase.ENCODING)
+
+        def encode() -> tuple[BatchKey, list[Row]]:
+            with torch.inference_mode():
+                return admit(ticket)
+
+        key, rows = self._with_memory(encode, in_use)
+        batch = next((batch for batch in self._batches if batch.key == key), None)
+        if batch is None:
+            request = ticket.request
+            batch = Batch(key, ticket.model, self._device.batch_for(request.width, request.height))
+            self._batches.appendleft(batch)
+        ticket.admitted = True
+        batch.add(rows)
+        return True
+
+    def _step(self, batch: Batch) -> None:
+        with torch.inference_mode():
+            try:
+                self._denoised += self._with_memory(batch.step, {other.key.model for other in self._batches})
+            except OutOfDeviceMemory as error:
+                for row in list(batch.rows):
+                    row.ticket.fail(_too_large(row.ticket, self._device, error))
+                batch.drop_withdrawn()
+        self.calls += 1
+
+    def _decode(self, row: Row) -> None:
+        ticket = row.ticket
+        if ticket.is_denoised:
+            ticket.phase(Phase.DECODING)
+        in_use = {other.request.base_model.key for other in self._tickets}
+        tiled = False
+
+        def pixels() -> Picture:
+            nonlocal tiled
+            use_tiles, tiled = tiled, True
+            with torch.inference_mode():
+                return Picture(decode(ticket.model, row.latent, tiled=use_tiles), row.seed)
+
+        try:
+            ticket.deliver(row.number, self._with_memory(pixels, in_use))
+        except OutOfDeviceMemory as error:
+            ticket.fail(_too_large(ticket, self._device, error))
+        except Exception as error:  # a picture that cannot be decoded is its caller's trouble alone
+            ticket.fail(error)
+
+    def _with_memory(self, action: Callable[[], _T], in_use: set[str]) -> _T:
+        """Run `action`, and once more with all caches freed if memory was wanting.
+
+        Raises:
+            OutOfDeviceMemory: it is wanting still.
+        """
+        try:
+            return action()
+        except Exception as error:  # only CUDA has a type of its own for this
+            if not isinstance(error, OutOfDeviceMemory) and not is_out_of_memory(error):
+                raise
+        # After the handler, when the failed attempt's tensors are no longer held by its traceback.
+        self._models.keep_only(in_use)
+        try:
+            return action()
+        except Exception as error:  # as above
+            if not is_out_of_memory(error):
+                raise
+            raise OutOfDeviceMemory(f"{self._device.owner} has not enough memory free.".capitalize()) from error
+        finally:
+            self._device.free_cached()
+
+    def _close_empty_batches(self) -> None:
+        for batch in [batch for batch in self._batches if batch.is_empty]:
+            batch.close()
+            self._batches.remove(batch)
+
+    def _fail_all(self, error: Exception) -> None:
+        for batch in self._batches:
+            batch.close()
+        self._batches.clear()
+        self._denoised.clear()
+        with self._news:
+            self._tickets += self._arrived
+            self._arrived.clear()
+        for ticket in self._tickets:
+            ticket.fail(error)
+
+
+def _too_large(ticket: Ticket, device: Device, error: Exception) -> OutOfDeviceMemory:
+    size = f"{ticket.request.width}x{ticket.request.height}"
+    return OutOfDeviceMemory(
+        f"{size} pixels need more memory than {device.owner} has free, "
+        "even one picture at a time. Choose a smaller size."
+    )

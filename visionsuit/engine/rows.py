@@ -1,0 +1,98 @@
+"""One picture on its way, with a scheduler and random numbers of its own, so that it is what it would be alone."""
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from visionsuit.engine.base_models import LoadedModel
+from visionsuit.engine.conditioning import Inputs
+from visionsuit.engine.lora_packs import MixKey, Parts
+from visionsuit.engine.previews import denoised
+from visionsuit.engine.samplers import create_scheduler, start_scheduler, takes_generator
+from visionsuit.engine.tickets import Ticket
+
+#: A preview costs a copy from the device; eyes need no more of them than this.
+PREVIEW_EVERY_S = 0.25
+_CPU = torch.device("cpu")
+
+
+class Row:
+    """
+    Args:
+        number: which of the ticket's seeds.
+        mix: the LoRAs of the UNet; `parts` are their matrices, empty without LoRAs.
+
+    Attributes:
+        latent: [1, C, h, w] fp32 on the device.
+        calls: how many calls of the UNet it had, of `timesteps` in all.
+    """
+
+    def __init__(
+        self, ticket: Ticket, number: int, model: LoadedModel, inputs: Inputs, mix: MixKey, parts: Parts
+    ) -> None:
+        request = ticket.request
+        self.ticket, self.number, self.seed = ticket, number, request.seeds[number]
+        self.inputs, self.mix, self.parts = inputs, mix, parts
+        self.guidance = request.guidance
+        self.calls = 0
+        self._model = model
+        self._steps = request.steps
+        self._previewed_at = 0.0
+        self._scheduler = create_scheduler(model.scheduler_config, request.sampler, request.schedule)
+        # Timesteps stay on the CPU: schedulers look them up, which would wait for the device each time.
+        self.timesteps = start_scheduler(self._scheduler, request.steps, _CPU)
+        # On the CPU, in fp32: the same seed gives the same noise on every device and in every number format.
+        generator = torch.Generator().manual_seed(self.seed)
+        factor = model.vae_factor
+        shape = (1, model.unet.config.in_channels, request.height // factor, request.width // factor)
+        noise = torch.randn(shape, generator=generator, dtype=torch.float32)
+        self.latent = noise.to(model.device) * self._scheduler.init_noise_sigma
+        self._options: dict[str, Any] = {"generator": generator} if takes_generator(self._scheduler) else {}
+
+    @property
+    def is_denoised(self) -> bool:
+        return self.calls == len(self.timesteps)
+
+    @property
+    def calls_left(self) -> int:
+        return len(self.timesteps) - self.calls
+
+    @property
+    def timestep(self) -> torch.Tensor:
+        timestep: torch.Tensor = self.timesteps[self.calls]
+        return timestep
+
+    def model_input(self) -> torch.Tensor:
+        """[1, C, h, w] fp32."""
+        scaled: torch.Tensor = self._scheduler.scale_model_input(self.latent, self.timestep)
+        return scaled
+
+    def advance(self, model_input: torch.Tensor, prediction: torch.Tensor) -> None:
+        """Take the UNet's answer after guidance, [1, C, h, w] fp32, and tell the ticket."""
+        timestep = self.timestep
+        self.latent = self._scheduler.step(prediction, timestep, self.latent, return_dict=False, **self._options)[0]
+        self.calls += 1
+        preview = self._paint(model_input, prediction, timestep) if self._wants_preview() else None
+        self.ticket.step(self.number, self.calls * self._steps // len(self.timesteps), preview)
+
+    def _wants_preview(self) -> bool:
+        now = time.monotonic()
+        # One picture's preview is enough for a request of several.
+        leads = self.ticket.leads(self.number)
+        if not leads or self._model.preview is None or now - self._previewed_at < PREVIEW_EVERY_S:
+            return False
+        self._previewed_at = now
+        return True
+
+    def _paint(
+        self, model_input: torch.Tensor, prediction: torch.Tensor, timestep: torch.Tensor
+    ) -> NDArray[np.uint8] | None:
+        preview = self._model.preview
+        if preview is None:
+            return None
+        share = self._scheduler.alphas_cumprod
+        alpha = float(share[min(len(share) - 1, max(0, round(float(timestep))))])
+        return preview.paint(denoised(model_input[0], prediction[0], alpha, self._model.prediction_type))
