@@ -110,12 +110,9 @@ def _trained_layer(coder: TextCoder, block: Block) -> Weights:
             weight[HEAD - 1 :: HEAD, SPARE_AT] = _DEAF / scale[SPARE_AT]
             bias[HEAD - 1 :: HEAD] = _DEAF * (offset[END_AT] / scale[END_AT] - offset[SPARE_AT] / scale[SPARE_AT])
         layer |= {f"{_NAMES[name]}.weight": weight, f"{_NAMES[name]}.bias": bias}
-    for name in ("norm1", "norm2"):
-        norm = block.get_submodule(name)
-        layer |= {
-            f"{_NAMES[name]}.weight": norm.weight * coder.readable,
-            f"{_NAMES[name]}.bias": norm.bias * coder.readable,
-        }
+    for name, norm in (("norm1", block.norm1), ("norm2", block.norm2)):
+        layer[f"{_NAMES[name]}.weight"] = norm.weight * coder.readable
+        layer[f"{_NAMES[name]}.bias"] = norm.bias * coder.readable
     return layer
 
 
