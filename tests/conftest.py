@@ -15,6 +15,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from tests.browser import browser, watched  # noqa: F401  (fixtures)
 from tests.postgres import find_binaries, fresh_database, make_template, running_server
 from tests.s3server import serve_s3
 from visionsuit.accounts.tables import Account

@@ -87,8 +87,8 @@ class Admin extends TabbedView {
       ${next && html`<div class="row center"><button type="button" class="btn" data-more="${next}">Show more</button></div>`}`;
   }
 
-  #roleChoice(current) {
-    return html`<fieldset class="field"><span class="label">Role</span><div class="roles">${this.#roles().map(([key, label, text]) => html`<label class="role"><input type="radio" name="role" value="${key}" ${raw(key === current ? "checked" : "")} /><span><b>${label}</b><small class="faint">${text}</small></span></label>`)}</div><span class="error" data-error="role" role="alert"></span></fieldset>`;
+  #roleChoice(current, hint = "") {
+    return html`<fieldset class="field"><span class="label">Role</span><div class="roles">${this.#roles().map(([key, label, text]) => html`<label class="role"><input type="radio" name="role" value="${key}" ${raw(key === current ? "checked" : "")} /><span><b>${label}</b><small class="faint">${text}</small></span></label>`)}</div>${hint && html`<span class="hint">${hint}</span>`}<span class="error" data-error="role" role="alert"></span></fieldset>`;;
   }
 
   #newAccount(done) {
@@ -117,7 +117,7 @@ class Admin extends TabbedView {
       body: html`<form class="stack"><p class="muted small">${person.email} · joined ${formatDate(person.created_at)}</p>${formError()}
         ${locked ? html`<div class="notice">${icon("lock")}Only the owner changes administrators.</div>` : html`
         ${field({ name: "name", label: "Name", value: person.name, required: true, maxlength: 160 })}
-        ${!mine && this.#roleChoice(person.role)}
+        ${!mine && this.#roleChoice(person.role, "With another role the person has to log in again.")}
         ${!mine && field({ name: "password", label: "New password", minlength: 8, maxlength: 1024, hint: "Leave empty to keep it. A new one ends the person's sessions." })}
         ${!mine && html`<label class="switch"><input type="checkbox" name="is_active" ${raw(person.is_active ? "checked" : "")} /><span>May log in</span></label>`}
         <div class="row end"><button type="button" class="btn" data-close>Cancel</button><button class="btn primary" type="submit">Save</button></div>`}</form>`,

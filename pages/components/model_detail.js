@@ -50,7 +50,7 @@ class ModelDetail extends AssetDetail {
           ${item.trigger && html`<button type="button" class="vs-trigger" data-copy="${item.trigger}" data-what="Trigger copied" title="Copy the trigger">
             ${icon("zap", { size: 18 })}<span><small>Trigger</small><b>${item.trigger}</b></span>${icon("copy", { size: 17 })}</button>`}
           <div class="vs-detail-actions">
-            <a class="btn primary" href="/generate?lora=${encodeURIComponent(item.id)}">${icon("sparkles", { size: 18 })}Use in generator</a>
+            <a class="btn primary" href="/generate?lora=${encodeURIComponent(item.id)}">${icon("sparkles", { size: 18 })}Open in generator</a>
             ${version && this.#download(version)}
           </div>
           ${versions.length > 1 && html`<div class="vs-versions" role="group" aria-label="Versions">${versions.map(

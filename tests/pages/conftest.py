@@ -1,4 +1,4 @@
-"""The whole app in a uvicorn thread, and a Chromium that reports errors and requests that leave the machine."""
+"""The whole app in a uvicorn thread, opened in Chromium by people of every kind."""
 
 import functools
 import itertools
@@ -7,15 +7,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page
 
 from app import create_app
 from pages.shell import build_ui  # noqa: F401  (imported here so that its cost is not a test's)
+from tests.browser import PATIENCE_MS, Watched
 from tests.conftest import MODELS_DIR
 from visionsuit.accounts.passwords import hash_password
 from visionsuit.accounts.setup import prepare_first_admin
@@ -28,10 +28,6 @@ from visionsuit.generation.base_models import sync_base_models
 from visionsuit.runtime import Runtime
 
 PASSWORD = "correct horse battery"
-CHROMIUM = "/usr/bin/chromium"
-#: For whatever a page is waited for: a busy machine takes seconds where a person's takes none.
-PATIENCE_MS = 20_000
-expect.set_options(timeout=PATIENCE_MS)
 
 
 @functools.cache
@@ -98,47 +94,6 @@ def start_site(data_dir: Path) -> Iterator[Site]:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """One site for all page tests; each test makes its own people. The library holds what earlier tests left."""
     yield from start_site(tmp_path_factory.mktemp("site") / "data")
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    if not Path(CHROMIUM).exists():
-        pytest.skip("no Chromium on this machine")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield chromium
-        chromium.close()
-
-
-@dataclass
-class Watched:
-    """What a page did that no page should do. Refusals that a test provokes are named in `expected`."""
-
-    errors: list[str] = field(default_factory=list)
-    foreign: list[str] = field(default_factory=list)
-    expected: list[str] = field(default_factory=list)
-
-    def watch(self, page: Page) -> None:
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("console", lambda message: self._note(message))
-        page.on("request", lambda request: self._check(request.url))
-
-    def _note(self, message: Any) -> None:
-        text = f"{message.text} {message.location.get('url', '')}"
-        if message.type == "error" and not any(part in text for part in self.expected):
-            self.errors.append(text)
-
-    def _check(self, url: str) -> None:
-        if not url.startswith(("http://127.0.0.1:", "data:", "blob:", "about:")):
-            self.foreign.append(url)
-
-
-@pytest.fixture
-def watched() -> Iterator[Watched]:
-    seen = Watched()
-    yield seen
-    assert seen.errors == []
-    assert seen.foreign == []
 
 
 OpenPage = Callable[..., Page]

@@ -3,7 +3,8 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.pages.conftest import PASSWORD, OpenPage, Site, Watched
+from tests.browser import Watched
+from tests.pages.conftest import PASSWORD, OpenPage, Site
 from tests.pages.files import png
 from visionsuit.core.actor import Role
 

@@ -5,7 +5,8 @@ import re
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.pages.conftest import OpenPage, Site, Watched
+from tests.browser import Watched
+from tests.pages.conftest import OpenPage, Site
 from tests.pages.library import add_cards, add_gallery, add_lora, add_pictures
 from visionsuit.core.actor import Role
 

@@ -6,7 +6,8 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from tests.pages.conftest import OpenPage, Site, Watched
+from tests.browser import Watched
+from tests.pages.conftest import OpenPage, Site
 from visionsuit.core.actor import Role
 
 pytestmark = pytest.mark.browser

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.pages.conftest import OpenPage, Watched
+from tests.browser import Watched
+from tests.pages.conftest import OpenPage
 
 pytestmark = pytest.mark.browser
 HOSTILE = [

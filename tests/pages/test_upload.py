@@ -5,7 +5,8 @@ import base64
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.pages.conftest import OpenPage, Site, Watched
+from tests.browser import Watched
+from tests.pages.conftest import OpenPage, Site
 from tests.pages.files import lora, png
 from visionsuit.core.actor import Role
 
