@@ -15,7 +15,7 @@ from visionsuit.audit import api as audit_api
 from visionsuit.downloads import api as downloads_api
 from visionsuit.galleries import api as galleries_api
 from visionsuit.generation import api as generation_api
-from visionsuit.generation import queue_api
+from visionsuit.generation import prompt_api, queue_api
 from visionsuit.images import api as images_api
 from visionsuit.modelcards import api as modelcards_api
 from visionsuit.runtime import Runtime
@@ -35,6 +35,7 @@ ROUTERS: list[APIRouter] = [
     downloads_api.router,
     uploads_api.router,
     generation_api.router,
+    prompt_api.router,
     queue_api.router,
     search_api.router,
     images_api.router,

@@ -86,6 +86,8 @@ TABLE: dict[str, Row] = {
     "POST /api/generations/{generation}/view": Row(OWNERS_AND_ADMINS),
     "DELETE /api/generations/{generation}": Row(OWNERS_AND_ADMINS),
     "POST /api/generations/{generation}/save": Row(OWNER_ALONE | KEEPS_OWN, {"gallery_title": "g"}),
+    "GET /api/wildcards": Row(SIGNED_IN),
+    "POST /api/prompts/check": Row(SIGNED_IN, {"prompt": "a cat"}),
     "GET /api/queue": Row(ADMINS),
     "POST /api/queue/pause": Row(ADMINS),
     "POST /api/queue/resume": Row(ADMINS),

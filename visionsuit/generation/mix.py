@@ -17,7 +17,7 @@ from visionsuit.modelcards.tables import ModelCard, ModelType, ModelVersion
 from visionsuit.runtime import Ctx
 from visionsuit.storage.base import Bucket, Storage
 
-_MIXABLE = (ModelType.LORA, ModelType.LYCORIS)
+MIXABLE = (ModelType.LORA, ModelType.LYCORIS)
 _MAX_HEADER_BYTES = 100_000_000
 
 
@@ -33,25 +33,27 @@ class BaseModelBroken(Unavailable):
     code = "base_model_unloadable"
 
 
-def resolve_mix(ctx: Ctx, loras: tuple[LoraOrder, ...], base: BaseModel) -> list[dict[str, Any]]:
+def resolve_mix(
+    ctx: Ctx, loras: tuple[LoraOrder, ...], base: BaseModel, *, field: str | None = None
+) -> list[dict[str, Any]]:
     """Cards the actor sees -> what the request keeps of each, JSON, with the file's SHA-256. Every file is known to
     fit `base` afterwards.
 
     Raises:
-        LoraNotFound, NotALora, IncompatibleLora: with field `loras.<n>.model_id`.
+        LoraNotFound, NotALora, IncompatibleLora: with `field`, or else `loras.<n>.model_id`.
     """
     mix = []
     for number, lora in enumerate(loras):
-        field = f"loras.{number}.model_id"
+        place = field or f"loras.{number}.model_id"
         card, version = find_lora(ctx, lora.model_id, lora.version_id, number)
-        if card.type not in _MIXABLE:
-            raise NotALora(f"“{card.title}” is a {card.type}; only LoRAs can be mixed in.", field=field)
+        if card.type not in MIXABLE:
+            raise NotALora(f"“{card.title}” is a {card.type}; only LoRAs can be mixed in.", field=place)
         folder = ctx.settings.models_dir / base.folder
         problem = find_problem(ctx.storage, version.object_id, folder, base.key)  # type: ignore[arg-type]  # by identity
         if problem:
             raise IncompatibleLora(
                 f"“{card.title}” cannot be used with {base.label}. {problem}",
-                field=field,
+                field=place,
                 hint="Take it out of the mix, or choose the base model it was made for.",
             )
         mix.append(

@@ -56,12 +56,12 @@ def complete(order: Order, base: BaseModel, limits: Limits) -> dict[str, Any]:
         BadOrder: naming the field, what is wrong and the limit.
     """
     default = base.default
-    prompt = _prompt(order.prompt, "prompt", limits)
+    prompt = complete_prompt(order.prompt, "prompt", limits)
     if not prompt:
         raise BadOrder("A prompt is needed: say what the picture shows.", field="prompt")
     return {
         "prompt": prompt,
-        "negative_prompt": _prompt(order.negative_prompt, "negative_prompt", limits),
+        "negative_prompt": complete_prompt(order.negative_prompt, "negative_prompt", limits),
         "base_model_id": base.public_id,
         "base_model_label": base.label,
         "width": _size(order.width, default["width"], "width", base),
@@ -95,16 +95,20 @@ def check_mix(loras: tuple[LoraOrder, ...], limits: Limits) -> None:
         seen.add(lora.model_id)
 
 
-def seeds_of(request: Mapping[str, Any]) -> tuple[int, ...]:
-    """One seed a picture: the request's, and those that follow it."""
-    return tuple((request["seed"] + number) % SEEDS for number in range(request["count"]))
-
-
-def _prompt(text: str, field: str, limits: Limits) -> str:
+def complete_prompt(text: str, field: str, limits: Limits) -> str:
+    """
+    Raises:
+        BadOrder: longer than a prompt may be.
+    """
     if len(text) > limits.prompt_characters:
         most = limits.prompt_characters
         raise BadOrder(f"The {_spoken(field)} has {len(text)} characters; {most} is the most.", field=field)
     return clean_text(text)
+
+
+def seeds_of(request: Mapping[str, Any]) -> tuple[int, ...]:
+    """One seed a picture: the request's, and those that follow it."""
+    return tuple((request["seed"] + number) % SEEDS for number in range(request["count"]))
 
 
 def _size(value: int | None, default: int, field: str, base: BaseModel) -> int:

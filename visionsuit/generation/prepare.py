@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sqlmodel import col, select
@@ -15,6 +16,7 @@ from visionsuit.generation.base_models import get_offered, ref_of
 from visionsuit.generation.files import local_lora
 from visionsuit.generation.mix import find_lora
 from visionsuit.generation.order import seeds_of
+from visionsuit.generation.pictures import picture_of
 from visionsuit.generation.tables import Generation
 from visionsuit.runtime import Ctx, Runtime
 from visionsuit.site.live import require_may_generate
@@ -34,12 +36,15 @@ class RequestGone(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A request that was found good just now. `request` is the complete one, as JSON."""
+    """A request that was found good just now. `request` is the complete one, as JSON.
+
+    `for_engine`: one for all pictures, or, where their prompts or mixes differ, one for those of each kind.
+    """
 
     generation_id: str
     owner_id: int
     request: dict[str, Any]
-    for_engine: RenderRequest
+    for_engine: tuple[RenderRequest, ...]
 
 
 def prepare(runtime: Runtime, generation_id: str) -> Task:
@@ -62,9 +67,30 @@ def prepare(runtime: Runtime, generation_id: str) -> Task:
         except AppError as error:
             raise OwnerMayNotRender(f"This was not rendered: {error.message}") from error
         base = get_offered(ctx, request["base_model_id"])
-        objects = [_still_there(ctx, lora, number) for number, lora in enumerate(request["loras"])]
-    loras = _fetch(runtime, request["loras"], objects)
-    return Task(generation_id, generation.owner_id, request, _for_engine(request, ref_of(runtime, base), loras))
+        objects = {
+            lora["sha256"]: _still_there(ctx, lora, number)
+            for _, picture in _kinds(request)
+            for number, lora in enumerate(picture["loras"])
+        }
+    # No transaction is open here: files may have to travel.
+    files = {digest: local_lora(runtime, object_id, digest, keep=[*objects]) for digest, object_id in objects.items()}
+    ref = ref_of(runtime, base)
+    for_engine = tuple(_for_engine(request, picture, seeds, ref, files) for seeds, picture in _kinds(request))
+    return Task(generation_id, generation.owner_id, request, for_engine)
+
+
+def _kinds(request: Mapping[str, Any]) -> list[tuple[tuple[int, ...], Mapping[str, Any]]]:
+    """Seeds of the pictures that have prompts and mix in common, and these."""
+    kinds: list[tuple[tuple[int, ...], Mapping[str, Any]]] = []
+    for seed in seeds_of(request):
+        picture = picture_of(request, seed)
+        for number, (seeds, other) in enumerate(kinds):
+            if all(picture[key] == other[key] for key in ("prompt", "negative_prompt", "loras")):
+                kinds[number] = ((*seeds, seed), other)
+                break
+        else:
+            kinds.append(((seed,), picture))
+    return kinds
 
 
 def _owner(ctx: Ctx, generation: Generation) -> Actor:
@@ -85,32 +111,32 @@ def _still_there(ctx: Ctx, lora: Mapping[str, Any], number: int) -> str:
     return version.object_id
 
 
-def _fetch(runtime: Runtime, mix: list[dict[str, Any]], objects: list[str]) -> tuple[LoraRef, ...]:
-    """No transaction is open here: files may have to travel."""
-    digests = [lora["sha256"] for lora in mix]
-    return tuple(
-        LoraRef(
-            sha256=lora["sha256"],
-            path=local_lora(runtime, object_id, lora["sha256"], keep=digests),
-            weight=lora["weight"],
-            text_encoder_weight=lora["text_encoder_weight"],
-            name=lora["title"],
-        )
-        for lora, object_id in zip(mix, objects, strict=True)
-    )
-
-
-def _for_engine(request: Mapping[str, Any], base: BaseModelRef, loras: tuple[LoraRef, ...]) -> RenderRequest:
+def _for_engine(
+    request: Mapping[str, Any],
+    picture: Mapping[str, Any],
+    seeds: tuple[int, ...],
+    base: BaseModelRef,
+    files: Mapping[str, Path],
+) -> RenderRequest:
     return RenderRequest(
         base_model=base,
-        prompt=request["prompt"],
-        negative_prompt=request["negative_prompt"],
+        prompt=picture["prompt"],
+        negative_prompt=picture["negative_prompt"],
         width=request["width"],
         height=request["height"],
         steps=request["steps"],
         guidance=request["guidance"],
-        seeds=seeds_of(request),
+        seeds=seeds,
         sampler=request["sampler"],
         schedule=request["schedule"],
-        loras=loras,
+        loras=tuple(
+            LoraRef(
+                sha256=lora["sha256"],
+                path=files[lora["sha256"]],
+                weight=lora["weight"],
+                text_encoder_weight=lora["text_encoder_weight"],
+                name=lora["title"],
+            )
+            for lora in picture["loras"]
+        ),
     )

@@ -5,6 +5,7 @@ from typing import Any
 
 from visionsuit import __version__
 from visionsuit.engine.base import SAMPLERS, SCHEDULES
+from visionsuit.generation.pictures import picture_of
 from visionsuit.media.recipe import Recipe, RecipeLora
 
 TOOL = f"VisionSuit {__version__}"
@@ -12,9 +13,12 @@ TOOL = f"VisionSuit {__version__}"
 
 def recipe_of(request: Mapping[str, Any], seed: int) -> Recipe:
     """How one picture of a complete request was made."""
+    picture = picture_of(request, seed)
     return Recipe(
-        prompt=request["prompt"],
-        negative_prompt=request["negative_prompt"],
+        prompt=picture["prompt"],
+        negative_prompt=picture["negative_prompt"],
+        template=_if_other(request["prompt"], picture["prompt"]),
+        negative_template=_if_other(request["negative_prompt"], picture["negative_prompt"]),
         seed=seed,
         steps=request["steps"],
         sampler=SAMPLERS[request["sampler"]],
@@ -32,6 +36,10 @@ def recipe_of(request: Mapping[str, Any], seed: int) -> Recipe:
                 sha256=lora["sha256"],
                 model_id=lora["model_id"],
             )
-            for lora in request["loras"]
+            for lora in picture["loras"]
         ],
     )
+
+
+def _if_other(template: str, prompt: str) -> str | None:
+    return None if template == prompt else template

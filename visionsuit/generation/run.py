@@ -16,6 +16,8 @@ from sqlmodel import col, select
 
 from visionsuit.core.actor import SYSTEM
 from visionsuit.engine.base import Phase, Picture, Progress
+from visionsuit.generation.order import seeds_of
+from visionsuit.generation.parts import render_all
 from visionsuit.generation.prepare import RequestGone, Task, prepare
 from visionsuit.generation.recipe import recipe_of
 from visionsuit.generation.service import KIND
@@ -66,15 +68,20 @@ def render(work: Work) -> Finish:
     except RequestGone as error:
         raise WorkStopped from error
     stopwatch = Stopwatch()
+    #: Of the last step that had one: who asks between two of them sees it too.
+    preview: dict[str, str] = {}
 
     def on_progress(progress: Progress) -> None:
         stopwatch.note(progress)
-        preview = {} if progress.preview is None else {"preview": encode_preview(progress.preview)}
+        if progress.preview is not None:
+            preview["preview"] = encode_preview(progress.preview)
         work.progress(progress.phase, progress.step, progress.steps, **preview)
 
     if work.is_stopped():
         raise WorkStopped
-    pictures = runtime.engine.render(task.for_engine, on_progress=on_progress, is_cancelled=work.is_stopped)
+    rendered = render_all(runtime.engine, task.for_engine, on_progress=on_progress, is_cancelled=work.is_stopped)
+    by_seed = {picture.seed: picture for picture in rendered}
+    pictures = [by_seed[seed] for seed in seeds_of(task.request)]
     return lambda: _store(work, task, pictures, stopwatch)
 
 

@@ -12,6 +12,7 @@ from visionsuit.core.permissions import Permission, require
 from visionsuit.galleries.queries import find_own_gallery, get_gallery
 from visionsuit.galleries.service import add_items, create_gallery
 from visionsuit.galleries.tables import Gallery
+from visionsuit.generation.pictures import picture_of
 from visionsuit.generation.queries import get_generation
 from visionsuit.generation.recipe import recipe_of
 from visionsuit.generation.tables import Generation, GenerationImage
@@ -166,8 +167,9 @@ def _gallery(ctx: Ctx, gallery_id: str | None, title: str | None, visibility: Vi
 def _make_page(
     ctx: Ctx, generation: Generation, picture: GenerationImage, copies: _Copies, visibility: Visibility
 ) -> Image:
-    prompt = generation.request["prompt"]
-    title = " ".join(prompt.split())
+    request = generation.request
+    # A prompt of tags alone leaves nothing to call the page by.
+    title = " ".join((picture_of(request, picture.seed)["prompt"] or request["prompt"]).split())
     page = create_image(
         ctx,
         title=title if len(title) <= _TITLE_CHARACTERS else f"{title[: _TITLE_CHARACTERS - 1].rstrip()}…",

@@ -29,8 +29,11 @@ class GenerationIn(BaseModel):
         }
     )
 
-    prompt: str = Field(examples=["a red cat on a sofa"])
-    negative_prompt: str = ""
+    prompt: str = Field(
+        examples=["a red cat on a sofa"],
+        description="May hold `(word:1.2)`, `[word]`, `BREAK`, `{a|b}`, `__wildcard__` and `<lora:name:0.8>`.",
+    )
+    negative_prompt: str = Field("", description="The same but LoRA tags.")
     base_model_id: str | None = Field(None, description="From GET /api/base-models; the default one if left out.")
     width: int | None = Field(None, description="Pixels, within the base model's limits.")
     height: int | None = None
@@ -71,6 +74,15 @@ class RequestLoraOut(BaseModel):
     text_encoder_weight: float | None
 
 
+class RequestPictureOut(BaseModel):
+    """What the choices and LoRA tags of the prompts came to for one picture."""
+
+    seed: int
+    prompt: str
+    negative_prompt: str
+    loras: list[RequestLoraOut]
+
+
 class RequestOut(BaseModel):
     """The request, complete: sending it again gives the same pictures."""
 
@@ -87,6 +99,9 @@ class RequestOut(BaseModel):
     sampler: str
     schedule: str
     loras: list[RequestLoraOut]
+    pictures: list[RequestPictureOut] = Field(
+        default_factory=list, description="For each picture, where the prompts have choices or LoRA tags; else empty."
+    )
 
 
 class ProgressOut(BaseModel):
@@ -179,6 +194,51 @@ class BaseModelListOut(BaseModel):
     items: list[BaseModelOut]
     samplers: list[ChoiceOut]
     schedules: list[ChoiceOut]
+
+
+class WildcardOut(BaseModel):
+    name: str = Field(description="Stands in a prompt as `__name__`.", examples=["animal"])
+    count: int = Field(description="Entries.")
+    examples: list[str]
+
+
+class WildcardListOut(BaseModel):
+    items: list[WildcardOut]
+
+
+class PromptIn(BaseModel):
+    prompt: str
+    negative_prompt: str = ""
+    base_model_id: str | None = Field(None, description="From GET /api/base-models; the default one if left out.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Of the picture whose choices are looked at.")
+
+
+class PromptLoraOut(RequestLoraOut):
+    tag: str = Field(description="As it stands in the prompt.", examples=["<lora:Ink:0.8>"])
+
+
+class PromptProblemOut(BaseModel):
+    """What a request with this prompt would be refused for."""
+
+    code: str
+    message: str
+    hint: str | None = None
+
+
+class PromptOut(BaseModel):
+    """`tokens` in `chunks` of at most `room`; null where the base model's tokenizer cannot be read."""
+
+    text: str = Field(description="What the text encoder gets for this seed: choices made, LoRA tags taken out.")
+    tokens: int | None
+    chunks: int | None
+    room: int | None
+    loras: list[PromptLoraOut]
+    problems: list[PromptProblemOut]
+
+
+class PromptCheckOut(BaseModel):
+    prompt: PromptOut
+    negative_prompt: PromptOut
 
 
 class QueueItemOut(BaseModel):

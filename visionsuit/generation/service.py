@@ -6,6 +6,7 @@ from visionsuit.core.permissions import Permission, require
 from visionsuit.generation.base_models import get_offered
 from visionsuit.generation.mix import resolve_mix
 from visionsuit.generation.order import Order, check_mix, complete
+from visionsuit.generation.pictures import look_ahead, plan_pictures
 from visionsuit.generation.queries import (
     count_by_status,
     count_renders,
@@ -48,6 +49,7 @@ def submit(ctx: Ctx, order: Order) -> Generation:
     Raises:
         NotSignedIn, NotPermitted, GeneratorClosed: the actor may not render (now).
         BadOrder, UnknownBaseModel, LoraNotFound, NotALora, IncompatibleLora: with the field at fault.
+        UnknownWildcard, WildcardsTooDeep, BadLoraTag, UnknownLoraTag, LoraTagRefused, PromptTooLong: the same.
         NoBaseModel: there is nothing to render with.
         TooManyActive: the actor's cap is reached.
     """
@@ -59,6 +61,9 @@ def submit(ctx: Ctx, order: Order) -> Generation:
     request = complete(order, base, limits)
     check_mix(order.loras, limits)
     request["loras"] = resolve_mix(ctx, order.loras, base)
+    pictures = plan_pictures(ctx, request, base)
+    if pictures:
+        request["pictures"] = pictures
     queue.limit_active(ctx, owner_id, limits.active_generations)
     generation = Generation(owner_id=owner_id, job_id=0, base_model_id=base.id, request=request)
     job = queue.defer(
@@ -81,12 +86,14 @@ def submit(ctx: Ctx, order: Order) -> Generation:
 def check_ahead(runtime: Runtime, actor: Actor, order: Order) -> None:
     """Look into the LoRA files without a write transaction: a storage far away must not hold up other writers.
     `submit` finds the answers remembered."""
-    if not order.loras:
+    if not order.loras and "<" not in order.prompt:
         return
     with runtime.open_ctx(actor, read_only=True) as ctx:
         require_may_generate(ctx)
         check_mix(order.loras, ctx.settings.limits)
-        resolve_mix(ctx, order.loras, get_offered(ctx, order.base_model_id))
+        base = get_offered(ctx, order.base_model_id)
+        resolve_mix(ctx, order.loras, base)
+        look_ahead(ctx, order.prompt, base)
 
 
 def cancel(ctx: Ctx, public_id: str) -> Generation:

@@ -57,12 +57,18 @@ class RecipeLora(BaseModel):
 
 
 class Recipe(BaseModel):
-    """Everything is optional: tools write what they like. Text in here is text, also when it looks like markup."""
+    """Everything is optional: tools write what they like. Text in here is text, also when it looks like markup.
+
+    Attributes:
+        template: the prompt as it was written, with choices and LoRA tags, where `prompt` is what came of it.
+    """
 
     model_config = ConfigDict(extra="ignore")
 
     prompt: Prompt = ""
     negative_prompt: Prompt = ""
+    template: Prompt | None = None
+    negative_template: Prompt | None = None
     seed: Whole = None
     steps: Whole = None
     sampler: Word = None

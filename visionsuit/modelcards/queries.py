@@ -1,14 +1,15 @@
 """Every SELECT on model cards."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import sqlalchemy as sa
 from sqlmodel import col
 
 from visionsuit.core.errors import NotFound
 from visionsuit.core.ids import is_id
-from visionsuit.modelcards.tables import ModelCard, ModelVersion
+from visionsuit.core.text import clean_line
+from visionsuit.modelcards.tables import ModelCard, ModelType, ModelVersion
 from visionsuit.runtime import Ctx
 from visionsuit.search.document import Kind
 from visionsuit.search.links import offers_cards
@@ -108,6 +109,28 @@ def get_version(ctx: Ctx, card_id: str, version_id: str | None = None) -> tuple[
     if version is None:
         raise VersionNotFound("This model has no such version.")
     return card, version
+
+
+def find_card_by_name(ctx: Ctx, name: str, *, types: Collection[ModelType]) -> ModelCard | None:
+    """The visible card that prompts mean by a name: its public id, title, or primary file's name without the ending,
+    in that order, whatever the case. Of several, one of `types`, then the actor's own, then the oldest."""
+    name = clean_line(name)
+    card = find_card(ctx, name)
+    if card is not None or not name:
+        return card
+    order = (
+        sa.case((col(ModelCard.type).in_(list(types)), 0), else_=1),
+        sa.case((col(ModelCard.owner_id) == (ctx.actor.user_id or 0), 0), else_=1),
+        col(ModelCard.id),
+    )
+    query = sa.select(ModelCard).where(visible_to(ctx.actor, ModelCard)).order_by(*order).limit(1)
+    # The database lowers both sides: SQLite knows A to Z only.
+    by_title = query.where(sa.func.lower(col(ModelCard.title)) == sa.func.lower(name))
+    by_file = query.join(ModelVersion, col(ModelVersion.card_id) == col(ModelCard.id)).where(
+        col(ModelVersion.is_primary).is_(True),
+        sa.func.lower(col(ModelVersion.file_name)) == sa.func.lower(f"{name}.safetensors"),
+    )
+    return ctx.session.scalars(by_title).first() or ctx.session.scalars(by_file).first()
 
 
 def list_versions(ctx: Ctx, card: ModelCard) -> list[ModelVersion]:
