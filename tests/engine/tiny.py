@@ -22,7 +22,8 @@ DEMO = Path(__file__).resolve().parents[2] / "models_cache" / "demo"
 _ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 _CONVOLUTIONS = ("conv1", "conv2")
 _TEXT = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
-_VOCABULARY = {"vocab_size": 1726, "bos_token_id": 1724, "eos_token_id": 1725, "pad_token_id": 1725}
+_ENCODER = json.loads((DEMO / "text_encoder" / "config.json").read_text())
+_VOCABULARY = {name: _ENCODER[name] for name in ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")}
 _BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
 
 

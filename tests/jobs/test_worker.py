@@ -3,12 +3,14 @@
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from tests.conftest import People
 from tests.jobs.conftest import job_of, until
 from tests.postgres import both_databases
 from visionsuit.core.actor import SYSTEM
 from visionsuit.core.errors import InvalidInput, Unavailable
+from visionsuit.engine.mock import MockEngine
 from visionsuit.jobs import claims, queue
 from visionsuit.jobs.tables import Job, JobState
 from visionsuit.jobs.work import Finish, Work, WorkStopped
@@ -180,3 +182,36 @@ def test_device_time_is_charged(runtime: Runtime, people: People, start_worker: 
     job_id = put(runtime, people)
     until(is_in(runtime, job_id, JobState.COMPLETED))
     assert 0.19 <= job_of(runtime, job_id).device_seconds < 2
+
+
+def test_claims_follow_what_the_engine_can_take(runtime: Runtime, people: People, start_worker: StartWorker) -> None:
+    """As many at once as the engine says at that moment; the rest stays in the queue, where others may pass it."""
+    engine = Elastic(room=3)
+    at_once: list[int] = []
+    go_on = threading.Event()
+
+    def hold(work: Work) -> Finish:
+        at_once.append(work.claim.job_id)
+        assert go_on.wait(20)
+        return completing(work)
+
+    start_worker_on = replace(runtime, engine=engine)
+    worker = Worker(start_worker_on, {"paint": hold}, warm_up_after_s=0)
+    worker.start()
+    try:
+        until(lambda: engine.status().ready)
+        jobs = [put(runtime, people) for _ in range(5)]
+        until(lambda: len(at_once) == 3)
+        assert job_of(runtime, jobs[4]).state == JobState.QUEUED
+        engine.concurrency = 1
+        go_on.set()
+        for job_id in jobs:
+            until(is_in(runtime, job_id, JobState.COMPLETED))
+    finally:
+        worker.stop()
+
+
+class Elastic(MockEngine):
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.concurrency = room  # type: ignore[misc]

@@ -1,8 +1,8 @@
 """What an engine is: requests, progress, pictures, errors. Plain data; importing this loads no torch.
 
 `Engine.render` may be called from several threads at once, up to `Engine.concurrency`. An engine that batches
-continuously answers a high number there and shares denoising steps between the calls inside; one that does not
-answers 1. Callers need to know no more than that.
+continuously answers a high number there, less while what runs leaves no room, and shares denoising steps between the
+calls inside; one that does not answers 1. Callers need to know no more than that; calls beyond the number wait inside.
 """
 
 from collections.abc import Callable
@@ -176,7 +176,7 @@ class EngineNotReady(Unavailable):
 class Engine(Protocol):
     @property
     def concurrency(self) -> int:
-        """How many `render` calls may run at once."""
+        """How many `render` calls may run at once. It changes with what runs: ask before each."""
 
     def start(self) -> None:
         """Load libraries and find the device. Slow; called once, in the worker's thread."""

@@ -1,7 +1,8 @@
 """Threads that take jobs from the queue and run them on the device.
 
 One *keeper* starts the engine, says that the worker and its jobs are alive, and looks for work that other processes
-deferred. `Engine.concurrency` *device threads* claim and run. A small pool does the second half of every job
+deferred. *Device threads* claim and run, as many at once as `Engine.concurrency` says at that moment, so that what the
+engine could not begin stays in the queue, where turns are fair. A small pool does the second half of every job
 (files, thumbnails, rows), so that the device goes on with the next one.
 """
 
@@ -66,6 +67,8 @@ class Worker:
         self._running_lock = threading.Lock()
         self._clock = DeviceClock()
         self._slots = 0
+        self._claiming = threading.Lock()
+        self._on_device = 0
         self._loaded = ""
         self._keeper = threading.Thread(target=self._keep, name="queue-keeper", daemon=True)
         self._renderers: list[threading.Thread] = []
@@ -188,13 +191,15 @@ class Worker:
 
     def _claim(self) -> Claim | None:
         assert self._life is not None
-        if not self._work_waits():
-            return None
-        with self._runtime.open_ctx(SYSTEM) as ctx:
-            claim = claims.claim(ctx, self._life.worker_id, self._queue, loaded=self._loaded)
-        if claim is not None:
-            self._loaded = claim.affinity
-        return claim
+        with self._claiming:
+            if self._on_device >= max(1, self._runtime.engine.concurrency) or not self._work_waits():
+                return None
+            with self._runtime.open_ctx(SYSTEM) as ctx:
+                claim = claims.claim(ctx, self._life.worker_id, self._queue, loaded=self._loaded)
+            if claim is not None:
+                self._loaded = claim.affinity
+                self._on_device += 1
+            return claim
 
     def _run(self, claim: Claim) -> None:
         assert self._unsaved is not None
@@ -207,10 +212,18 @@ class Worker:
             with self._clock.busy(work):
                 finish = self._handlers[claim.kind](work)
         except Exception as error:  # whatever went wrong in it, the render gets an end and the thread goes on
+            self._leave_device()
             self._settle(work, error)
             self._done(work)
         else:
+            self._leave_device()
             self._savers.submit(self._finish, work, finish)
+
+    def _leave_device(self) -> None:
+        with self._claiming:
+            self._on_device -= 1
+        # The engine may take more than one in its place.
+        self._hint()
 
     def _finish(self, work: Work, finish: Finish) -> None:
         try:
