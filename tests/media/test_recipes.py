@@ -59,7 +59,7 @@ def test_a1111() -> None:
     assert (recipe.base_model, recipe.tool) == ("sd_xl_base_1.0", "A1111")
     assert recipe.loras == [
         RecipeLora(name="Ink Style", weight=0.8, sha256="9f86d081884c"),
-        RecipeLora(name="detail", weight=0.5, text_encoder_weight=0.25, sha256="60303ae22b99"),
+        RecipeLora(name="detail", weight=0.25, text_encoder_weight=0.5, sha256="60303ae22b99"),
     ]
     assert recipe.raw == A1111
 

@@ -113,8 +113,9 @@ def _read_tags(prompt: str, hashes: Mapping[str, str]) -> list[RecipeLora]:
     return [
         RecipeLora(
             name=match.group(1).strip(),
-            weight=_weight(match.group(2)),
-            text_encoder_weight=match.group(3),
+            # The text encoder's weight comes first; alone it is both.
+            weight=_weight(match.group(3) or match.group(2)),
+            text_encoder_weight=match.group(2) if match.group(3) else None,
             sha256=hashes.get(match.group(1).strip()),
         )
         for match in _TAG.finditer(prompt)
@@ -133,8 +134,8 @@ def _without_tags(prompt: str) -> str:
 
 
 def _tag(lora: RecipeLora) -> str:
-    second = "" if lora.text_encoder_weight is None else f":{lora.text_encoder_weight:g}"
-    return f"<lora:{_plain(lora.name)}:{lora.weight:g}{second}>"
+    first = "" if lora.text_encoder_weight is None else f"{lora.text_encoder_weight:g}:"
+    return f"<lora:{_plain(lora.name)}:{first}{lora.weight:g}>"
 
 
 def _plain(name: str) -> str:
