@@ -1,5 +1,5 @@
 /** Administration: people, live settings, the render queue, the audit log. */
-import { api, avatar, debounce, define, emptyState, errorState, formatDate, formatDuration, hasRole, html, icon, loginUrl, openDialog, raw, render, session, timeAgo, toast, toastError } from "./core.js";
+import { api, avatar, debounce, define, emptyState, errorState, formatBytes, formatDate, formatDuration, hasRole, html, icon, loginUrl, openDialog, raw, render, session, timeAgo, toast, toastError } from "./core.js";
 import { bindForm, field, formError } from "./forms.js";
 import { TabbedView } from "./tabs.js";
 
@@ -78,12 +78,12 @@ class Admin extends TabbedView {
 
   #peopleTable(items, next) {
     if (!items.length) return html`<p class="faint lines-none">Nobody matches.</p>`;
-    return html`<div class="table-wrap"><table class="table"><thead><tr><th>Person</th><th>Role</th><th>State</th><th>Last login</th><th>Joined</th><th><span class="offscreen">Edit</span></th></tr></thead><tbody>${items.map((one) => html`<tr data-key="${one.id}">
+    return html`<div class="table-wrap"><table class="table"><thead><tr><th>Person</th><th>Role</th><th class="wide-only">State</th><th class="wide-only">Last login</th><th class="wide-only">Joined</th><th><span class="offscreen">Edit</span></th></tr></thead><tbody>${items.map((one) => html`<tr data-key="${one.id}">
       <td><span class="person">${avatar(one, 36)}<span class="ellipsis"><b class="ellipsis">${one.name}</b><small class="faint ellipsis">${one.email}</small></span></span></td>
-      <td><span class="badge ${one.role === "SUPERADMIN" || one.role === "ADMIN" ? "accent" : one.role === "CURATOR" ? "cyan" : ""}">${roleName(one.role)}</span></td>
-      <td><span class="badge ${one.is_active ? "ok" : "err"}">${one.is_active ? "Active" : "Deactivated"}</span></td>
-      <td class="faint nowrap" title="${formatDate(one.last_login_at)}">${one.last_login_at ? timeAgo(one.last_login_at) : "never"}</td><td class="faint nowrap" title="${formatDate(one.created_at)}">${timeAgo(one.created_at)}</td>
-      <td class="num"><button type="button" class="btn ghost small" data-person="${one.id}" aria-label="Edit ${one.name}">${icon("edit")}Edit</button></td></tr>`)}</tbody></table></div>
+      <td>${!one.is_active && html`<span class="badge err narrow-only">Deactivated</span> `}<span class="badge ${one.role === "SUPERADMIN" || one.role === "ADMIN" ? "accent" : one.role === "CURATOR" ? "cyan" : ""}">${roleName(one.role)}</span></td>
+      <td class="wide-only"><span class="badge ${one.is_active ? "ok" : "err"}">${one.is_active ? "Active" : "Deactivated"}</span></td>
+      <td class="faint nowrap wide-only" title="${formatDate(one.last_login_at)}">${one.last_login_at ? timeAgo(one.last_login_at) : "never"}</td><td class="faint nowrap wide-only" title="${formatDate(one.created_at)}">${timeAgo(one.created_at)}</td>
+      <td class="num"><button type="button" class="btn ghost small" data-person="${one.id}" aria-label="Edit ${one.name}">${icon("edit")}<span class="wide-only">Edit</span></button></td></tr>`)}</tbody></table></div>
       ${next && html`<div class="row center"><button type="button" class="btn" data-more="${next}">Show more</button></div>`}`;
   }
 
@@ -226,8 +226,9 @@ function queueTemplate(queue, failures) {
 }
 
 function engineWords(engine) {
-  const words = Object.entries(engine || {}).filter(([, value]) => ["string", "number"].includes(typeof value) && value !== "").map(([key, value]) => `${key.replaceAll("_", " ")} ${value}`);
-  return words.length ? ` · ${words.slice(0, 4).join(" · ")}` : "";
+  const { name, device, detail, loaded_models: models = [], memory_used_bytes: used, memory_total_bytes: total } = engine || {};
+  const words = [name && (device ? `${name} on ${device}` : name), detail, models.length > 0 && `holds ${models.join(", ")}`, used && total && `${formatBytes(used)} of ${formatBytes(total)} in use`];
+  return words.filter(Boolean).map((text) => ` · ${text}`).join("");
 }
 
 function auditTable(items, next) {

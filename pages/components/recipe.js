@@ -45,7 +45,7 @@ export function recipeTemplate(recipe) {
     ${recipe.negative_prompt && textBlock("Negative prompt", recipe.negative_prompt, "Negative prompt")}
     ${recipe.loras?.length > 0 && html`<section><h3>LoRAs</h3><ul class="vs-recipe-loras">${recipe.loras.map(
       (lora) => html`<li>${lora.model_id
-        ? html`<a href="/models?id=${encodeURIComponent(lora.model_id)}">${icon("model", { size: 15 })}${lora.name}</a>`
+        ? html`<a href="/models?id=${encodeURIComponent(lora.model_id)}">${icon("model", { size: 15 })}${lora.title ?? lora.name}</a>`
         : html`<span title="No card in this library has this file">${icon("model", { size: 15 })}${lora.name}</span>`}
         <b>${weightText(lora.weight)}</b></li>`,
     )}</ul></section>`}

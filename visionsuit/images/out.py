@@ -70,5 +70,6 @@ def _linked_recipe(ctx: Ctx, image: Image) -> Recipe | None:
     recipe = Recipe.model_validate(image.recipe)
     cards = cards_by_hash(ctx, {lora.sha256.lower() for lora in recipe.loras if lora.sha256})
     for lora in recipe.loras:
-        lora.model_id = cards.get(lora.sha256.lower()) if lora.sha256 else None
+        card = cards.get(lora.sha256.lower()) if lora.sha256 else None
+        lora.model_id, lora.title = (card.id, card.title) if card else (None, None)
     return recipe

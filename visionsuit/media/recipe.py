@@ -45,7 +45,10 @@ Number = Annotated[float | None, BeforeValidator(_number)]
 
 
 class RecipeLora(BaseModel):
-    """One LoRA of the mix. `sha256` is the file's hash, or as many of its first characters as the tool wrote."""
+    """One LoRA of the mix. `sha256` is the file's hash, or as many of its first characters as the tool wrote.
+
+    `model_id` and `title` are those of the card in this library that has the file, for whoever may see it.
+    """
 
     model_config = ConfigDict(extra="ignore")
 
@@ -54,6 +57,7 @@ class RecipeLora(BaseModel):
     text_encoder_weight: Number = None
     sha256: Word = None
     model_id: Word = None
+    title: Word = None
 
 
 class Recipe(BaseModel):

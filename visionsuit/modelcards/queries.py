@@ -15,6 +15,7 @@ from visionsuit.search.document import Kind
 from visionsuit.search.links import offers_cards
 from visionsuit.search.listing import Listing, Source, list_assets
 from visionsuit.search.plan import ListRequest, Sort
+from visionsuit.search.tiles import CardRef
 from visionsuit.visibility import visible_to
 
 #: What tools write of a file's hash: all of its sha256, or its first 8 to 12 digits.
@@ -165,18 +166,23 @@ def sizes_of(ctx: Ctx, card_ids: list[int]) -> dict[int, int]:
 
 
 @offers_cards
-def find_cards_by_hash(ctx: Ctx, hashes: Iterable[str]) -> dict[str, str]:
-    """Hash, or at least its first 8 digits -> public id of the oldest visible card with such a file."""
+def find_cards_by_hash(ctx: Ctx, hashes: Iterable[str]) -> dict[str, CardRef]:
+    """Hash, or at least its first 8 digits -> the oldest visible card with such a file."""
     column = col(ModelVersion.sha256)
     # "g" comes after every digit: a range that the index serves.
     ranges = [column.between(hash_, hash_ + "g") for hash_ in hashes if _HASH.fullmatch(hash_)]
     if not ranges:
         return {}
     query = (
-        sa.select(col(ModelCard.public_id), column)
+        sa.select(col(ModelCard.public_id), col(ModelCard.title), column)
         .join(ModelVersion, col(ModelVersion.card_id) == col(ModelCard.id))
         .where(sa.or_(*ranges), visible_to(ctx.actor, ModelCard))
         .order_by(col(ModelVersion.id).desc())
     )
     rows = ctx.session.execute(query).all()
-    return {hash_: row.public_id for hash_ in hashes for row in rows if row.sha256.startswith(hash_)}
+    return {
+        hash_: CardRef(id=row.public_id, title=row.title)
+        for hash_ in hashes
+        for row in rows
+        if row.sha256.startswith(hash_)
+    }

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable
 
 from visionsuit.runtime import Ctx
 from visionsuit.search.document import Kind
-from visionsuit.search.tiles import GalleryRef
+from visionsuit.search.tiles import CardRef, GalleryRef
 
 _galleries: list[Callable[[Ctx, Kind, int], list[GalleryRef]]] = []
-_cards: list[Callable[[Ctx, Iterable[str]], dict[str, str]]] = []
+_cards: list[Callable[[Ctx, Iterable[str]], dict[str, CardRef]]] = []
 
 
 def offers_galleries(find: Callable[[Ctx, Kind, int], list[GalleryRef]]) -> Callable[..., list[GalleryRef]]:
@@ -19,8 +19,8 @@ def offers_galleries(find: Callable[[Ctx, Kind, int], list[GalleryRef]]) -> Call
     return find
 
 
-def offers_cards(find: Callable[[Ctx, Iterable[str]], dict[str, str]]) -> Callable[..., dict[str, str]]:
-    """Decorator: `find(ctx, hashes)` maps those hashes that a visible card's file has to the card's public id."""
+def offers_cards(find: Callable[[Ctx, Iterable[str]], dict[str, CardRef]]) -> Callable[..., dict[str, CardRef]]:
+    """Decorator: `find(ctx, hashes)` maps those hashes that a visible card's file has to the card."""
     _cards.append(find)
     return find
 
@@ -29,6 +29,6 @@ def galleries_with(ctx: Ctx, kind: Kind, asset_id: int) -> list[GalleryRef]:
     return [gallery for find in _galleries for gallery in find(ctx, kind, asset_id)]
 
 
-def cards_by_hash(ctx: Ctx, hashes: Iterable[str]) -> dict[str, str]:
+def cards_by_hash(ctx: Ctx, hashes: Iterable[str]) -> dict[str, CardRef]:
     wanted = list(hashes)
     return {hash_: card for find in _cards for hash_, card in find(ctx, wanted).items()} if wanted else {}

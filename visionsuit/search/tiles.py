@@ -37,6 +37,13 @@ class Tile(BaseModel):
     can_edit: bool
 
 
+class CardRef(BaseModel):
+    """A model card that holds a file."""
+
+    id: str
+    title: str
+
+
 class GalleryRef(BaseModel):
     id: str
     title: str
