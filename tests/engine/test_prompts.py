@@ -2,15 +2,19 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from tests.engine.conftest import Renderer
 from tests.engine.plain import load_plain
+from visionsuit.engine.base import RenderRequest
 from visionsuit.engine.base_models import LoadedModel, load_model
 from visionsuit.engine.catalog import BaseModelInfo
 from visionsuit.engine.devices import choose_device
 from visionsuit.engine.prompt_syntax import MAX_CHUNKS
 from visionsuit.engine.prompts import Conditioning, PromptTooLong, emphasize, encode_prompts
+from visionsuit.generation.parts import render_all
 
 NAMES = ("sd", "sdxl", "demo")
 LONG = "red heart, green dog, " * 6
@@ -148,3 +152,29 @@ def test_the_mean_is_restored_only_where_there_is_one() -> None:
     torch.testing.assert_close(emphasize(centred, weights), centred * weights[..., None])
     half = emphasize(states.half(), weights)
     assert half.dtype is torch.float16
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_syntax_shows_in_the_picture(renderer: Renderer, name: str) -> None:
+    texts = ("red heart", "(red:1.0) heart", "red (heart:1.8)", "red BREAK heart", "red [heart]")
+    plain, neutral, strong, broken, weak = (renderer(name, text)[0] for text in texts)
+    assert np.array_equal(plain, neutral)
+    for other in (strong, broken, weak):
+        assert not np.array_equal(plain, other)
+
+
+def test_parts_of_a_request_are_what_they_are_alone(renderer: Renderer) -> None:
+    base = renderer.models["sd"].ref
+    parts = tuple(
+        RenderRequest(base, prompt, negative, 64, 64, 3, 4.0, seeds, "euler")
+        for prompt, negative, seeds in (("red", "", (1, 2)), (LONG, "dog", (3,)), ("a BREAK b", "(x:1.5)", (4,)))
+    )
+    together = render_all(renderer.engine, parts, on_progress=lambda _: None, is_cancelled=lambda: False)
+    alone = [
+        picture
+        for part in parts
+        for picture in renderer.engine.render(part, on_progress=lambda _: None, is_cancelled=lambda: False)
+    ]
+    assert [picture.seed for picture in together] == [1, 2, 3, 4]
+    for one, other in zip(together, alone, strict=True):
+        assert np.abs(one.pixels.astype(int) - other.pixels).max() <= 2

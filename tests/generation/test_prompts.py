@@ -8,6 +8,7 @@ from starlette.testclient import TestClient
 
 from tests.conftest import People
 from tests.generation.conftest import finished, lora_bytes, make_card, order, show, submit
+from tests.postgres import both_databases
 from visionsuit.core.actor import Actor
 from visionsuit.core.config import Settings
 from visionsuit.core.errors import InvalidInput
@@ -20,7 +21,7 @@ from visionsuit.generation.order import LoraOrder
 from visionsuit.generation.pictures import LoraTagRefused, PromptTooLong, UnknownLoraTag
 from visionsuit.generation.prepare import prepare
 from visionsuit.generation.recipe import recipe_of
-from visionsuit.generation.wildcards import find_lines, list_wildcards
+from visionsuit.generation.wildcards import list_wildcards, open_wildcards
 from visionsuit.jobs.worker import Worker
 from visionsuit.media.recipes import find_recipe, own_texts
 from visionsuit.modelcards.tables import ModelType
@@ -96,7 +97,7 @@ def test_names_of_wildcards_are_no_paths(settings: Settings, write_list: Callabl
     (settings.data_dir / "wildcards" / "folder.txt").mkdir()
     assert [one.name for one in list_wildcards(settings)] == ["good-name_2"]
     for name in ("../secret", "secret", "..", "", "folder", "good-name_2/../good-name_2", "*"):
-        assert find_lines(settings, name) == ()
+        assert open_wildcards(settings)(name) == ()
 
 
 def test_wildcards_that_call_themselves_are_refused(
@@ -107,6 +108,7 @@ def test_wildcards_that_call_themselves_are_refused(
         submit(site, people.user, order("__loop__"))
 
 
+@both_databases
 def test_lora_tags_join_the_mix(site: Runtime, people: People) -> None:
     ink = make_card(site, people.curator, "Ink Style")
     wash = make_card(site, people.curator, "Wash")
@@ -122,6 +124,7 @@ def test_lora_tags_join_the_mix(site: Runtime, people: People) -> None:
     ]
 
 
+@both_databases
 @pytest.mark.parametrize("name", ["Ink Style", "ink_style", "INK_STYLE", "  Ink   style "])
 def test_a_tag_names_a_title_or_a_file(site: Runtime, people: People, name: str) -> None:
     card = make_card(site, people.curator, "Ink Style")
@@ -129,6 +132,7 @@ def test_a_tag_names_a_title_or_a_file(site: Runtime, people: People, name: str)
     assert request["pictures"][0]["loras"][0]["model_id"] == card.public_id
 
 
+@both_databases
 def test_a_tag_prefers_a_lora_then_ones_own(site: Runtime, people: People) -> None:
     make_card(site, people.curator, "Ink", type=ModelType.CHECKPOINT)
     make_card(site, people.curator, "Ink", data=lora_bytes(seed=71))

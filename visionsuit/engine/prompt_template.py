@@ -16,6 +16,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from random import Random
 
 from visionsuit.core.errors import InvalidInput
@@ -136,6 +137,11 @@ def expand(template: str | tuple[Node, ...], random: Random, list_lines: Callabl
     return _Expansion(random, list_lines).expand(nodes, 0)
 
 
+@lru_cache(maxsize=1024)
+def _parse_line(line: str) -> tuple[Node, ...]:
+    return parse_template(line)
+
+
 def has_choices(template: str) -> bool:
     return any(not isinstance(node, str) for node in parse_template(template))
 
@@ -184,7 +190,7 @@ class _Expansion:
             raise UnknownWildcard(f"There is no wildcard list “{name}”, which __{name}__ asks for.")
         # `random.random` alone keeps its promise over versions of Python.
         line = lines[int(self.random.random() * len(lines))]
-        return self.expand(parse_template(line), depth + 1)
+        return self.expand(_parse_line(line), depth + 1)
 
     def _pick(self, choice: Choice) -> Iterator[Option]:
         left = list(choice.options)

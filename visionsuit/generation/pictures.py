@@ -4,7 +4,7 @@ A complete request whose prompt has such syntax keeps it as it was written, and 
 prompts without it and the whole mix. The choices follow from the picture's seed, so the same request makes them again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from random import Random
 from typing import Any
@@ -17,7 +17,7 @@ from visionsuit.engine.prompt_tokens import may_fill, measure_prompt
 from visionsuit.generation.mix import MIXABLE, resolve_mix
 from visionsuit.generation.order import MAX_WEIGHT, LoraOrder, seeds_of
 from visionsuit.generation.tables import BaseModel
-from visionsuit.generation.wildcards import find_lines
+from visionsuit.generation.wildcards import open_wildcards
 from visionsuit.modelcards.queries import find_card_by_name
 from visionsuit.runtime import Ctx
 
@@ -48,10 +48,11 @@ def plan_pictures(ctx: Ctx, request: Mapping[str, Any], base: BaseModel) -> list
     Raises:
         InvalidInput: with the field, and the wildcard or tag at fault.
     """
+    list_lines = open_wildcards(ctx.settings)
     named: dict[LoraTag, dict[str, Any]] = {}
     pictures = []
     for seed in seeds_of(request):
-        texts = {field: make_choices(ctx, request[field], seed, field) for field in PROMPTS}
+        texts = {field: make_choices(request[field], seed, field, list_lines) for field in PROMPTS}
         texts["prompt"], tags = take_tags(texts["prompt"], "prompt")
         refuse_tags(texts["negative_prompt"])
         for tag in tags:
@@ -80,7 +81,7 @@ def look_ahead(ctx: Ctx, template: str, base: BaseModel) -> None:
             resolve_tag(ctx, tag, base)
 
 
-def make_choices(ctx: Ctx, template: str, seed: int, field: str) -> str:
+def make_choices(template: str, seed: int, field: str, list_lines: Callable[[str], tuple[str, ...]]) -> str:
     """The prompt of one picture, with its LoRA tags.
 
     Raises:
@@ -88,7 +89,7 @@ def make_choices(ctx: Ctx, template: str, seed: int, field: str) -> str:
     """
     try:
         # Each prompt by itself: a word more in one leaves the other's choices alone.
-        return expand(template, Random(f"{seed}:{field}"), lambda name: find_lines(ctx.settings, name))
+        return expand(template, Random(f"{seed}:{field}"), list_lines)
     except AppError as error:
         error.field = field
         error.hint = error.hint or "GET /api/wildcards lists them."

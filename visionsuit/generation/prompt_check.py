@@ -10,6 +10,7 @@ from visionsuit.generation.base_models import get_offered
 from visionsuit.generation.order import complete_prompt
 from visionsuit.generation.pictures import check_length, make_choices, refuse_tags, resolve_tag, take_tags
 from visionsuit.generation.tables import BaseModel
+from visionsuit.generation.wildcards import open_wildcards
 from visionsuit.runtime import Ctx
 
 
@@ -45,7 +46,7 @@ def check_prompt(ctx: Ctx, text: str, field: str, *, base_model_id: str | None, 
     problems: list[AppError] = []
     loras: list[tuple[str, dict[str, Any]]] = []
     try:
-        text = make_choices(ctx, text, seed, field)
+        text = make_choices(text, seed, field, open_wildcards(ctx.settings))
         if field == "prompt":
             text, tags = take_tags(text, field)
             for tag in tags:

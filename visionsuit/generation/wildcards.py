@@ -3,8 +3,9 @@
 Empty lines and lines that begin with `#` are left out. A file is read again when it changes.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import structlog
@@ -40,11 +41,17 @@ def list_wildcards(settings: Settings) -> list[WildcardList]:
     return sorted((one for one in found if one.lines), key=lambda one: one.name.lower())
 
 
-def find_lines(settings: Settings, name: str) -> tuple[str, ...]:
-    """Lines of the list of this name, whatever its case; none if there is no such list."""
-    # The name alone decides which file of the folder is read: nothing typed becomes a path.
-    file = _files(settings).get(name.lower())
-    return () if file is None else _lines(file)
+def open_wildcards(settings: Settings) -> Callable[[str], tuple[str, ...]]:
+    """Wildcard name, whatever its case -> its lines; none if there is no such list. The folder is looked through once,
+    so that one request has one state of it."""
+    files = _files(settings)
+
+    def find_lines(name: str) -> tuple[str, ...]:
+        # The name alone decides which file of the folder is read: nothing typed becomes a path.
+        file = files.get(name.lower())
+        return () if file is None else _lines(file)
+
+    return cache(find_lines)
 
 
 def _files(settings: Settings) -> dict[str, Path]:
