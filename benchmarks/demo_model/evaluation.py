@@ -28,17 +28,15 @@ def evaluate(model: Path, loras: Path, work: Path, vocabulary: Vocabulary, out: 
     judge, pipeline = load_judge(work, vocabulary), load_pipeline(model)
     figures: dict[str, Figures] = {"judge on the artwork itself": _ceiling(judge, vocabulary)}
     known = training_scenes(vocabulary, 200)
-    figures["training prompts"] = _ask(judge, pipeline, vocabulary, known, out / "training.png")
-    pictures_by_kind = unseen_scenes(vocabulary)
-    scenes = [(canonical(vocabulary, scene), scene) for kind in pictures_by_kind.values() for scene in kind]
-    figures["unseen combinations"] = _ask(judge, pipeline, vocabulary, scenes, out / "unseen.png")
+    figures["training prompts"], _ = _ask(judge, pipeline, vocabulary, known, out / "training.png")
+    by_kind = unseen_scenes(vocabulary)
+    unseen = [(canonical(vocabulary, scene), scene) for kind in by_kind.values() for scene in kind]
+    figures["unseen combinations"], pictures = _ask(judge, pipeline, vocabulary, unseen, out / "unseen.png")
     start = 0
-    pictures = to_array(render(pipeline, [caption for caption, _ in scenes], list(range(len(scenes)))))
-    for kind, members in pictures_by_kind.items():
-        part = pictures[start : start + len(members)]
-        figures[f"unseen: {kind}"] = _ranked(judge, vocabulary, members, part)
+    for kind, members in by_kind.items():
+        figures[f"unseen: {kind}"] = _ranked(judge, vocabulary, members, pictures[start : start + len(members)])
         start += len(members)
-    figures["few steps"] = _few_steps(judge, pipeline, vocabulary, known[:60])
+    figures["few steps"] = _few_steps(judge, pipeline, vocabulary, known[:40])
     figures["seeds"] = _diversity(judge, pipeline, vocabulary)
     figures |= lora_figures(judge, pipeline, loras, vocabulary, out)
     out.mkdir(parents=True, exist_ok=True)
@@ -156,13 +154,15 @@ def _ceiling(judge: Judge, vocabulary: Vocabulary) -> Figures:
 
 def _ask(
     judge: Judge, pipeline: StableDiffusionPipeline, vocabulary: Vocabulary, asked: list[tuple[str, Scene]], path: Path
-) -> Figures:
+) -> tuple[Figures, torch.Tensor]:
+    """Figures, and the pictures [n, 3, 64, 64]; a sheet of the first 128."""
     start = time.perf_counter()
     pictures = render(pipeline, [caption for caption, _ in asked], list(range(len(asked))))
     seconds = (time.perf_counter() - start) / len(asked)
-    figures = _ranked(judge, vocabulary, [scene for _, scene in asked], to_array(pictures))
+    drawn = to_array(pictures)
+    figures = _ranked(judge, vocabulary, [scene for _, scene in asked], drawn)
     sheet([pictures[row : row + 16] for row in range(0, min(128, len(pictures)), 16)], path)
-    return figures | {"seconds a picture": round(seconds, 2)}
+    return figures | {"seconds a picture": round(seconds, 2)}, drawn
 
 
 def _few_steps(
@@ -201,7 +201,7 @@ def lora_figures(
     names = [name for name in HELD_OUT_STYLES if (loras / name).is_dir()]
     for name in names:
         pipeline.load_lora_weights(loras / name, weight_name=f"{name}.safetensors", adapter_name=name)
-    things = vocabulary.short[::7]
+    things = vocabulary.short[::9]
     rows: list[list[Image.Image]] = []
     figures: dict[str, Figures] = {}
 
