@@ -20,6 +20,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 DEMO = Path(__file__).resolve().parents[2] / "models_cache" / "demo"
 _ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
+_TRANSFORMER = ("proj_in", "proj_out", "ff.net.0.proj", "ff.net.2")
 _CONVOLUTIONS = ("conv1", "conv2")
 _TEXT = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 _ENCODER = json.loads((DEMO / "text_encoder" / "config.json").read_text())
@@ -64,6 +65,30 @@ def make_tiny_sdxl(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
+def make_sdxl_topology(folder: Path, *, seed: int = 0) -> Path:
+    """SDXL's blocks and its 722 adaptable linear layers at a tenth of the width, 23 million weights."""
+    torch.manual_seed(seed)
+    _save_unet(
+        folder,
+        attentive=False,  # through so many layers it would blow every rounding up to another picture
+        block_out_channels=(32, 64, 128),
+        layers_per_block=2,
+        cross_attention_dim=32 + 48,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=(2, 4, 8),
+        transformer_layers_per_block=(1, 2, 10),
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=48 + 6 * 8,
+    )
+    _save_text_encoder(folder, "", CLIPTextModel, 32)
+    _save_text_encoder(folder, "_2", CLIPTextModelWithProjection, 48)
+    _finish(folder, EulerDiscreteScheduler(**_BETAS), 0.13025, "StableDiffusionXLPipeline", {})
+    return folder
+
+
 def make_lora(
     path: Path,
     base_folder: Path,
@@ -72,6 +97,7 @@ def make_lora(
     *,
     text_encoder: bool = False,
     conv: bool = False,
+    transformer: bool = False,
     seed: int = 0,
     alpha: float | None = None,
     strength: float = 1.0,
@@ -81,6 +107,7 @@ def make_lora(
     Args:
         text_encoder: adapt the text encoders as well.
         conv: adapt the resnets' convolutions as well (what kohya calls LoCon).
+        transformer: adapt all linear layers of the transformer blocks, as trainers do by default, not just attention.
         alpha: the rank if None.
         strength: scale of the change; 1 alters a random model's picture visibly.
     """
@@ -88,7 +115,7 @@ def make_lora(
     generator = torch.Generator().manual_seed(seed)
     alpha = float(rank if alpha is None else alpha)
     tensors: dict[str, torch.Tensor] = {}
-    for component, name, shape in _targets(base_folder, text_encoder, conv):
+    for component, name, shape in _targets(base_folder, text_encoder, _layers(conv, transformer)):
         down = torch.randn(rank, *shape[1:], generator=generator) / (shape[1] ** 0.5)
         up = torch.randn(shape[0], rank, *(1 for _ in shape[2:]), generator=generator) * (strength / rank**0.5)
         if kind == "kohya":
@@ -99,19 +126,17 @@ def make_lora(
             stem = f"{component}.{name}"
             tensors[f"{stem}.lora_A.weight"], tensors[f"{stem}.lora_B.weight"] = down, up
     halves = {name: tensor.to(torch.float16).contiguous() for name, tensor in tensors.items()}
-    save_file(halves, path, metadata=_metadata(kind, base_folder, rank, alpha, path.stem, conv))
+    save_file(halves, path, metadata=_metadata(kind, base_folder, rank, alpha, path.stem, _layers(conv, transformer)))
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _save_unet(folder: Path, **options: object) -> None:
-    unet = UNet2DConditionModel(
-        sample_size=8, in_channels=4, out_channels=4, block_out_channels=(32, 64), layers_per_block=1,
-        norm_num_groups=8, **options,
-    )  # fmt: skip
+def _save_unet(folder: Path, *, attentive: bool = True, **options: object) -> None:
+    sizes = {"block_out_channels": (32, 64), "layers_per_block": 1, **options}
+    unet = UNet2DConditionModel(sample_size=8, in_channels=4, out_channels=4, norm_num_groups=8, **sizes)
     with torch.no_grad():
         # Fresh cross attention hardly listens to the prompt.
         for name, parameter in unet.named_parameters():
-            if ".attn2." in name:
+            if attentive and ".attn2." in name:
                 parameter.mul_(4)
     unet.save_pretrained(folder / "unet")
 
@@ -158,13 +183,19 @@ def _finish(folder: Path, scheduler: object, scaling_factor: float, class_name: 
     (folder / "model_index.json").write_text(json.dumps(index, indent=2))
 
 
-def _targets(base_folder: Path, text_encoder: bool, conv: bool) -> list[tuple[str, str, tuple[int, ...]]]:
+def _layers(conv: bool, transformer: bool) -> tuple[str, ...]:
+    return _ATTENTION + (_TRANSFORMER if transformer else ()) + (_CONVOLUTIONS if conv else ())
+
+
+def _targets(
+    base_folder: Path, text_encoder: bool, unet_layers: tuple[str, ...]
+) -> list[tuple[str, str, tuple[int, ...]]]:
     """(component, module, shape of its weight) of what the LoRA adapts; text encoders with `text_model.` names."""
     found: list[tuple[str, str, tuple[int, ...]]] = []
     for component in ("unet", "text_encoder", "text_encoder_2"):
         if component != "unet" and not text_encoder:
             continue
-        layers = _TEXT if component != "unet" else _ATTENTION + (_CONVOLUTIONS if conv else ())
+        layers = _TEXT if component != "unet" else unet_layers
         for file in sorted((base_folder / component).glob("*.safetensors")):
             with safe_open(file, "pt") as weights:
                 for key in sorted(weights.keys()):
@@ -182,7 +213,9 @@ def _kohya_stem(component: str, name: str, base_folder: Path) -> str:
     return f"{prefix[component]}_{name.replace('.', '_')}"
 
 
-def _metadata(kind: str, base_folder: Path, rank: int, alpha: float, name: str, conv: bool) -> dict[str, str]:
+def _metadata(
+    kind: str, base_folder: Path, rank: int, alpha: float, name: str, layers: tuple[str, ...]
+) -> dict[str, str]:
     if kind == "diffusers":
         full = {
             f"{part}.{key}": value
@@ -190,7 +223,7 @@ def _metadata(kind: str, base_folder: Path, rank: int, alpha: float, name: str, 
             for key, value in {
                 "r": rank,
                 "lora_alpha": alpha,
-                "target_modules": list(_TEXT if part != "unet" else _ATTENTION + (_CONVOLUTIONS if conv else ())),
+                "target_modules": list(_TEXT if part != "unet" else layers),
             }.items()
         }
         return {"format": "pt", "lora_adapter_metadata": json.dumps(full, sort_keys=True)}

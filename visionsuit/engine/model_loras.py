@@ -135,21 +135,21 @@ class ModelLoras:
         *,
         budget_bytes: int,
     ) -> None:
-        adapted = {component: Adapted(module) for component, module in modules.items()}
-        layouts = {component: one.layout for component, one in adapted.items()}
+        self.adapted = {component: Adapted(module) for component, module in modules.items()}
+        layouts = {component: one.layout for component, one in self.adapted.items()}
         width = modules[Component.UNET].config.cross_attention_dim
         shapes = {component: layout.shapes for component, layout in layouts.items()}
         base = BaseShapes(family, ModuleIndex(shapes), width if isinstance(width, int) else None)
         self.packs = PackCache(base, layouts, dtype, device.lora_budget())
         self.budget_bytes = budget_bytes
-        self.unet = adapted[Component.UNET]
+        self.unet = self.adapted[Component.UNET]
         self.policy = MergePolicy()
         self.merged = MergedWeights(self.unet, self.policy)
         self._place = (device.torch_device, dtype)
         self._device = device
         self._text = {
             component: (one, SlotPool(one.layout, one.layers, 1, *self._place))
-            for component, one in adapted.items()
+            for component, one in self.adapted.items()
             if component is not Component.UNET
         }
         self._idle_pools: dict[int, SlotPool] = {}
