@@ -3,7 +3,8 @@ import { html, icon } from "./core.js";
 import { mixRequest } from "./lora_mixer.js";
 
 export const PROMPT_MOST = 4000;
-export const PROMPT_MANY = 500;
+/** Characters left when the counter begins to tell of them. */
+const PROMPT_NEARLY = 400;
 export const SEED_MOST = 2 ** 32 - 1;
 export const COUNTS = [1, 2, 3, 4, 6, 8];
 const STEPS_MOST = 200;
@@ -60,6 +61,26 @@ export function repeatRequest(job, seed) {
   }));
   if (seed !== undefined && seed !== null) request.seed = seed;
   return request;
+}
+
+/** Tokens of a prompt as CLIP's tokenizers make them, near enough to know when it gets long. */
+function estimateTokens(text) {
+  const parts = text.match(/\p{L}+|\p{N}|[^\s\p{L}\p{N}]+/gu) ?? [];
+  return parts.reduce((sum, part) => sum + Math.max(1, Math.round(part.length / 8)), 0);
+}
+
+/**
+ * What stands over a prompt. A prompt longer than the text encoder's window is read in parts, not cut.
+ * @param {string} text @param {number} window tokens of the base model's text encoder, two of them for begin and end
+ */
+export function promptCount(text, window = 77) {
+  if (!text.trim()) return { text: "", title: "", level: "" };
+  if (text.length > PROMPT_MOST - PROMPT_NEARLY) return { text: `${text.length} / ${PROMPT_MOST}`, title: "Characters", level: text.length >= PROMPT_MOST ? "full" : "many" };
+  const [tokens, room] = [estimateTokens(text), window - 2];
+  const parts = Math.ceil(tokens / room);
+  const words = `≈ ${tokens} token${tokens === 1 ? "" : "s"}`;
+  if (parts < 2) return { text: words, title: `This base model reads ${room} tokens at a time.`, level: "" };
+  return { text: `${words}, read in ${parts} parts`, title: `This base model reads ${room} tokens at a time. Nothing is cut, but what comes first counts most.`, level: "many" };
 }
 
 /** A number field's value within its bounds, else what was there. */

@@ -2,7 +2,7 @@
 // the server, so the page can be closed and comes back to them.
 import { ApiError, View, api, confirmDialog, copyText, debounce, define, emptyState, errorState, html, icon, loginUrl, query, render, session, store, toast, toastError } from "./core.js";
 import { formFromJob, formFromRecipe, recipeOf } from "./generate_fill.js";
-import { PROMPT_MANY, PROMPT_MOST, SEED_MOST, bounds, formRequest, formTemplate, freshForm, repeatRequest, within } from "./generate_form.js";
+import { PROMPT_MOST, SEED_MOST, bounds, formRequest, formTemplate, freshForm, promptCount, repeatRequest, within } from "./generate_form.js";
 import { JobFeed, isActive } from "./job_feed.js";
 import { fileName, phaseOf } from "./job_progress.js";
 import { openLightbox } from "./lightbox.js";
@@ -220,11 +220,12 @@ class Generator extends View {
 
   #count(field) {
     const name = field.dataset.bind;
-    const { length } = field.value;
     const counter = this.querySelector(`[data-counter="${name}"]`);
     if (counter) {
-      counter.textContent = length ? `${length} / ${PROMPT_MOST}` : "";
-      counter.dataset.level = length >= PROMPT_MOST ? "full" : length >= PROMPT_MANY ? "many" : "";
+      const { text, title, level } = promptCount(field.value, this.#base.prompt_tokens);
+      counter.textContent = text;
+      counter.title = title;
+      counter.dataset.level = level;
     }
     if (name === "prompt" && this.mixer) this.mixer.prompt = field.value;
   }
