@@ -23,9 +23,28 @@ Figures = dict[str, float]
 
 
 def evaluate(model: Path, loras: Path, work: Path, vocabulary: Vocabulary, out: Path) -> dict[str, Figures]:
-    """All figures, also written to `<out>/evaluation.json`, and contact sheets beside it."""
+    """All figures, also kept in `<out>/evaluation.json`, and contact sheets beside it.
+
+    Figures that are there already are not taken again: delete the file after the model has changed.
+    """
     torch.manual_seed(0)
+    out.mkdir(parents=True, exist_ok=True)
+    kept = out / "evaluation.json"
+    figures: dict[str, Figures] = json.loads(kept.read_text()) if kept.exists() else {}
     judge, pipeline = load_judge(work, vocabulary), load_pipeline(model)
+    if "seeds" not in figures:
+        figures |= base_figures(judge, pipeline, vocabulary, out)
+        kept.write_text(json.dumps(figures, indent=2) + "\n")
+    if not any(name.startswith("LoRA") for name in figures):
+        figures |= lora_figures(judge, pipeline, loras, vocabulary, out)
+        kept.write_text(json.dumps(figures, indent=2) + "\n")
+    return figures
+
+
+def base_figures(
+    judge: Judge, pipeline: StableDiffusionPipeline, vocabulary: Vocabulary, out: Path
+) -> dict[str, Figures]:
+    """Captions ranked: the judge's own limit, training prompts, unseen combinations, few steps; and seeds compared."""
     figures: dict[str, Figures] = {"judge on the artwork itself": _ceiling(judge, vocabulary)}
     known = training_scenes(vocabulary, 200)
     figures["training prompts"], _ = _ask(judge, pipeline, vocabulary, known, out / "training.png")
@@ -38,9 +57,6 @@ def evaluate(model: Path, loras: Path, work: Path, vocabulary: Vocabulary, out: 
         start += len(members)
     figures["few steps"] = _few_steps(judge, pipeline, vocabulary, known[:40])
     figures["seeds"] = _diversity(judge, pipeline, vocabulary)
-    figures |= lora_figures(judge, pipeline, loras, vocabulary, out)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "evaluation.json").write_text(json.dumps(figures, indent=2) + "\n")
     return figures
 
 
@@ -198,7 +214,7 @@ def lora_figures(
     judge: Judge, pipeline: StableDiffusionPipeline, loras: Path, vocabulary: Vocabulary, out: Path
 ) -> dict[str, Figures]:
     """Share of pictures that the judge's style classifier gives to the LoRA's style; for mixes, to either."""
-    names = [name for name in HELD_OUT_STYLES if (loras / name).is_dir()]
+    names = [name for name in HELD_OUT_STYLES if (loras / name / "card.json").exists()]
     for name in names:
         pipeline.load_lora_weights(loras / name, weight_name=f"{name}.safetensors", adapter_name=name)
     things = vocabulary.short[::9]

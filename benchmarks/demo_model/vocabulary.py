@@ -85,7 +85,9 @@ class Vocabulary:
 
     def unseen_styles(self) -> list[tuple[int, int]]:
         """(style, thing) that training never draws."""
-        return [(style, self.short.index(name)) for style, names in _UNSEEN_STYLES.items() for name in names]
+        known = set(self.short)
+        pairs = [(style, name) for style, names in _UNSEEN_STYLES.items() for name in names if name in known]
+        return [(style, self.short.index(name)) for style, name in pairs]
 
     def takes_colour(self, thing: int, style: int) -> bool:
         """Whether "<colour> <thing>" can be drawn and means this thing alone."""
