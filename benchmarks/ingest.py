@@ -3,7 +3,7 @@
 """
 
 import io
-from itertools import count
+from collections.abc import Iterator
 
 import numpy as np
 import pyvips
@@ -19,6 +19,7 @@ from visionsuit.uploads.tables import DraftKind, FileRole
 
 SIDE = 1024
 PER_ROUND = 12
+ROUNDS = 5
 
 
 def photograph(seed: int) -> Image.Image:
@@ -46,20 +47,20 @@ def run() -> list[Figure]:
     figures = []
     for kind, target in (("PNG", 0.85), ("JPEG", 1.0)):
         with open_site() as (runtime, actor):
-            # Every upload needs bytes of its own, or it is refused as a duplicate.
-            files = [encoded(seed, kind) for seed in range(PER_ROUND)]
-            serial = count()
+            # Every upload is a picture of its own, or it is refused as a duplicate; one round more to warm up.
+            batches = [[encoded(turn * PER_ROUND + i, kind) for i in range(PER_ROUND)] for turn in range(ROUNDS + 1)]
+            serial = iter(batches)
 
-            def ingest(files: list[bytes] = files, serial: "count[int]" = serial, kind: str = kind) -> None:
-                turn = next(serial)
+            def ingest(serial: Iterator[list[bytes]] = serial, kind: str = kind) -> None:
+                files = next(serial)
                 with runtime.open_ctx(actor) as ctx:
                     announced = [Announced(f"{i}.{kind.lower()}", FileRole.IMAGE, None) for i in range(len(files))]
                     draft = open_draft(ctx, DraftKind.IMAGES, announced).public_id
                 for i, data in enumerate(files):
-                    uploads.receive_draft_file(runtime, actor, draft, i, [vary(data, kind, turn * 100 + i)])
+                    uploads.receive_draft_file(runtime, actor, draft, i, [data])
                 uploads.publish_draft(runtime, actor, draft, {"visibility": "public"}, lambda *_: None, lambda *_: None)
 
-            def reference(files: list[bytes] = files) -> None:
+            def reference(files: list[bytes] = batches[0]) -> None:
                 for data in files:
                     thumbnail(data)
 
@@ -69,10 +70,10 @@ def run() -> list[Figure]:
                 ingest,
                 reference,
                 target=target,
-                rounds=5,
+                rounds=ROUNDS,
                 faster_is_more=True,
                 unit=f"s/{PER_ROUND}",
-                correct=lambda: sum(1 for _ in runtime.storage.list_objects(Bucket.IMAGES)) == 6 * PER_ROUND,
+                correct=lambda: sum(1 for _ in runtime.storage.list_objects(Bucket.IMAGES)) == (ROUNDS + 1) * PER_ROUND,
             )
             figures.append(figure)
     pixels = [np.asarray(photograph(seed)) for seed in range(PER_ROUND)]
@@ -84,21 +85,9 @@ def run() -> list[Figure]:
             lambda: [preview_array(array) for array in pixels],
             lambda: [thumbnail(data) for data in files],
             target=3.0,
-            rounds=5,
+            rounds=ROUNDS,
             faster_is_more=True,
             unit=f"s/{PER_ROUND}",
         )
     )
     return figures
-
-
-def vary(data: bytes, kind: str, number: int) -> bytes:
-    """The same picture in other bytes: one text chunk or comment more."""
-    note = f"{number:012d}".encode()
-    if kind == "JPEG":
-        return data[:2] + b"\xff\xfe" + (len(note) + 2).to_bytes(2, "big") + note + data[2:]
-    import zlib
-
-    body = b"tEXt" + b"Comment\0" + note
-    chunk = (len(body) - 4).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
-    return data[:33] + chunk + data[33:]

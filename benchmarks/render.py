@@ -24,6 +24,7 @@ from visionsuit.storage.base import Bucket
 
 PROMPT = "red heart"
 STEPS = 12
+GUIDANCE = 4.0
 TARGET = 1.03
 
 
@@ -41,7 +42,16 @@ def run() -> list[Figure]:
 
         def ours() -> None:
             with runtime.open_ctx(actor) as ctx:
-                order = Order(PROMPT, steps=STEPS, seed=next(seeds), width=64, height=64)
+                order = Order(
+                    PROMPT,
+                    steps=STEPS,
+                    guidance=GUIDANCE,
+                    sampler="dpmpp_2m",
+                    schedule="trailing",
+                    seed=next(seeds),
+                    width=64,
+                    height=64,
+                )
                 public_id = generation.submit(ctx, order).public_id
             while True:
                 with runtime.open_ctx(actor, read_only=True) as ctx:
@@ -60,7 +70,7 @@ def run() -> list[Figure]:
         def theirs() -> None:
             generator = torch.Generator("cpu").manual_seed(next(plain_seeds))
             picture = pipe(
-                PROMPT, num_inference_steps=STEPS, guidance_scale=4.0, width=64, height=64, generator=generator
+                PROMPT, num_inference_steps=STEPS, guidance_scale=GUIDANCE, width=64, height=64, generator=generator
             ).images[0]
             out = io.BytesIO()
             picture.save(out, "PNG")

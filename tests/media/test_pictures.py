@@ -70,7 +70,7 @@ def test_private_exif_goes_and_the_picture_stays_the_right_way_up(kind: str) -> 
     assert dict(left) == {0x0112: 6}
     assert not left.get_ifd(0x8825)
     assert (picture.width, picture.height) == (120, 200)
-    small = opened(picture.previews.small).convert("RGB")
+    small = opened(picture.previews.small.data).convert("RGB")
     assert small.size == (120, 200)
     # Turned a quarter to the right, the red corner is at the top right.
     assert small.getpixel((110, 8))[0] > 200  # type: ignore[index]
@@ -105,7 +105,7 @@ def test_colour_profile_stays() -> None:
     for kind in ("PNG", "JPEG", "WEBP"):
         picture = read_picture(as_bytes(scene(), kind, icc_profile=profile))
         assert opened(picture.data).info.get("icc_profile") == profile
-        assert opened(picture.previews.large).info.get("icc_profile") == profile
+        assert opened(picture.previews.large.data).info.get("icc_profile") == profile
 
 
 def test_private_png_texts_go_and_recipes_stay() -> None:
@@ -233,7 +233,7 @@ def test_modes(mode: str) -> None:
         else scene(64, 64).convert(mode)
     )
     picture = read_picture(as_bytes(image, "PNG"))
-    small = opened(picture.previews.small)
+    small = opened(picture.previews.small.data)
     assert small.size == (64, 64)
     if mode == "I;16":
         assert np.asarray(small.convert("L")).std() > 50, "scaled, not cut off"
@@ -241,7 +241,7 @@ def test_modes(mode: str) -> None:
 
 def test_cmyk_jpeg() -> None:
     picture = read_picture(as_bytes(scene().convert("CMYK"), "JPEG"))
-    red = opened(picture.previews.small).convert("RGB").getpixel((5, 5))
+    red = opened(picture.previews.small.data).convert("RGB").getpixel((5, 5))
     assert red[0] > 180  # type: ignore[index]
     assert red[1] < 90  # type: ignore[index]
 
@@ -260,8 +260,8 @@ def test_previews_fit_and_are_never_upscaled(
     size: tuple[int, int], small: tuple[int, int], large: tuple[int, int], kind: str
 ) -> None:
     previews = read_picture(as_bytes(scene(*size), kind)).previews
-    assert opened(previews.small).size == small
-    assert opened(previews.large).size == large
+    assert opened(previews.small.data).size == small
+    assert opened(previews.large.data).size == large
     assert previews.placeholder.startswith("data:image/webp;base64,")
     assert len(previews.placeholder) <= 400
 

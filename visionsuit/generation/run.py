@@ -26,7 +26,6 @@ from visionsuit.jobs import claims
 from visionsuit.jobs.pace import Measured, learn
 from visionsuit.jobs.work import Finish, Handler, Work, WorkStopped
 from visionsuit.media.png import encode_png
-from visionsuit.media.previews import MIME as WEBP
 from visionsuit.media.previews import Previews, preview_array
 from visionsuit.media.recipes import own_texts
 from visionsuit.objects.service import StoredFile, Subject, adopt, write
@@ -93,7 +92,7 @@ def encode_preview(pixels: NDArray[np.uint8]) -> str:
     """uint8 [h, w, 3] -> data URI of a few kilobytes."""
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, "WEBP", quality=60, method=0)
-    return f"data:{WEBP};base64,{base64.b64encode(out.getvalue()).decode()}"
+    return f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}"
 
 
 def _store(work: Work, task: Task, pictures: list[Picture], stopwatch: Stopwatch) -> None:
@@ -127,8 +126,10 @@ def _store_picture(
     name = f"visionsuit-{task.generation_id}-{number + 1}"
     previews: Previews = preview_array(picture.pixels)
     png = put(encode_png(picture.pixels, own_texts(recipe_of(task.request, picture.seed))), "image/png", f"{name}.png")
-    large = put(previews.large, WEBP, f"{name}-large.webp")
-    small = large if previews.small is previews.large else put(previews.small, WEBP, f"{name}-small.webp")
+    large = put(previews.large.data, previews.large.mime, f"{name}-large{previews.large.suffix}")
+    small = large
+    if previews.small is not previews.large:
+        small = put(previews.small.data, previews.small.mime, f"{name}-small{previews.small.suffix}")
     height, width = picture.pixels.shape[:2]
     return GenerationImage(
         generation_id=0,

@@ -18,8 +18,8 @@ def make_avatar(data: bytes, name: str = "", *, max_pixels: int = DEFAULT_MAX_PI
         PictureTooLarge: more than `max_pixels` decoded.
         BadPicture: damaged or cut off.
     """
-    preview = read_picture(data, name, max_pixels=max_pixels).previews.large
-    with Image.open(io.BytesIO(preview), formats=("WEBP",)) as image:
+    preview = read_picture(data, name, max_pixels=max_pixels).previews.large.data
+    with Image.open(io.BytesIO(preview), formats=("WEBP", "JPEG")) as image:
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
         target = min(side, AVATAR_PIXELS)

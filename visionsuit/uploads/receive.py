@@ -13,7 +13,7 @@ from visionsuit.engine.describe import describe_lora, guess_kind
 from visionsuit.media.archive import find_weights_member, is_zip, read_member
 from visionsuit.media.errors import short_name
 from visionsuit.media.pictures import SUFFIXES, read_picture
-from visionsuit.media.previews import MIME as PREVIEW_MIME
+from visionsuit.media.previews import Preview
 from visionsuit.media.safetensors import check_first_bytes, read_weights_header
 from visionsuit.objects.service import StoredFile
 from visionsuit.runtime import Runtime
@@ -114,12 +114,14 @@ def receive_picture(
     previews = read.previews
     stem = Path(name).stem or "picture"
     stored: list[StoredFile] = []
+
+    def put_preview(preview: Preview, object_id: str, named: str) -> StoredFile:
+        return _put(runtime, Bucket.PREVIEWS, object_id, preview.data, preview.mime, named + preview.suffix, stored)
+
     try:
         picture = _put(runtime, bucket, picture_id, read.data, read.mime, _true_name(name, read.kind), stored)
-        large = _put(runtime, Bucket.PREVIEWS, large_id, previews.large, PREVIEW_MIME, f"{stem}-large.webp", stored)
-        small = large
-        if previews.small is not previews.large:
-            small = _put(runtime, Bucket.PREVIEWS, small_id, previews.small, PREVIEW_MIME, f"{stem}-small.webp", stored)
+        large = put_preview(previews.large, large_id, f"{stem}-large")
+        small = large if previews.small is previews.large else put_preview(previews.small, small_id, f"{stem}-small")
     except BaseException:
         for file in stored:
             runtime.storage.delete(file.bucket, file.object_id)
