@@ -30,7 +30,8 @@ class Generator extends View {
   #shown = null;
   #advanced = false;
   #submitting = false;
-  #save = debounce(() => store.set(FORM_KEY, this.#form), 250);
+  #unkept = false;
+  #keepSoon = debounce(() => this.#keepForm(), 250);
 
   start() {
     this.#feed = new JobFeed(this.signal);
@@ -38,9 +39,25 @@ class Generator extends View {
     this.listen(this.#feed, "job", (event) => this.#jobChanged(event.detail));
     this.listen(this.#feed, "gone", (event) => this.#jobGone(event.detail));
     this.listen(window, "vs:navigate", () => location.pathname === "/generate" && this.#fillFromAddress());
+    this.listen(window, "pagehide", () => this.#keepForm());
     this.#listenForm();
     this.#listenJobs();
     this.#load();
+  }
+
+  /** Whoever leaves at once after the last change finds it here too. */
+  stop() {
+    this.#keepForm();
+  }
+
+  #save() {
+    this.#unkept = true;
+    this.#keepSoon();
+  }
+
+  #keepForm() {
+    if (this.#unkept) store.set(FORM_KEY, this.#form);
+    this.#unkept = false;
   }
 
   async #load() {
