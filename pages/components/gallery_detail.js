@@ -63,8 +63,8 @@ class GalleryDetail extends AssetDetail {
         ${this.tags(item)}
         <div class="vs-gallery-tools">
           ${item.can_edit && many && (this.#arranging
-            ? html`<button type="button" class="btn primary small" data-arranged>${icon("check", { size: 17 })}Done</button>`
-            : html`<button type="button" class="btn small" data-arrange>${icon("grip", { size: 17 })}Arrange</button>`)}
+            ? html`<button type="button" class="btn primary small" data-key="arranged" data-arranged>${icon("check", { size: 17 })}Done</button>`
+            : html`<button type="button" class="btn small" data-key="arrange" data-arrange>${icon("grip", { size: 17 })}Arrange</button>`)}
           ${item.can_edit && html`<a class="btn small" href="/upload?gallery=${encodeURIComponent(item.id)}">${icon("upload", { size: 17 })}Add pictures</a>`}
           ${this.tools(item)}
         </div>
