@@ -4,16 +4,19 @@ Gradio adds a `head=` only once its own scripts run, which is too late for theme
 addresses and the named endpoints; what is on screen is drawn by the files in components/.
 """
 
+import base64
+import hashlib
 import html
 import re
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pages.assets import Assets
+from pages.assets import FIRST_PAINT_JS, Assets
+from visionsuit.web import content_policy
 
-#: Gradio's advertisement of itself, a manifest that is not there, a white first frame, and its front end: no page
-#: shows a Gradio widget, and forty files for nothing would make every first visit seconds slower.
+#: Gradio's advertisement of itself, a manifest that is not there, a white first frame, and its front end with its
+#: settings: no page shows a Gradio widget, and forty files for nothing would make every first visit seconds slower.
 UNWANTED = re.compile(
     r"<meta\s+(?:property|name)=\"(?:og|twitter):[^>]*>"
     r"|<link rel=\"manifest\"[^>]*>"
@@ -21,6 +24,7 @@ UNWANTED = re.compile(
     r"|<script type=\"module\" crossorigin src=\"\./assets/[^>]*></script>"
     r"|<link rel=\"stylesheet\" crossorigin href=\"\./assets/[^>]*>"
     r"|<script data-gradio-mode>.*?</script>"
+    r"|<script>window\.gradio_.*?</script>"
     r"|<script>\s*\(\(\) => \{.*?</script>"
     r"|<script>\s*const ce = .*?</script>",
     re.DOTALL,
@@ -35,6 +39,8 @@ class PageDocuments:
         self.site_title = site_title
         self.titles = titles
         self.head = assets.head_html(titles)
+        digest = base64.b64encode(hashlib.sha256(FIRST_PAINT_JS.encode()).digest()).decode()
+        self.policy = content_policy(f"'sha256-{digest}'")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD") or not self.is_document(scope):
@@ -58,6 +64,7 @@ class PageDocuments:
         headers = MutableHeaders(scope=answer.start)
         headers["Content-Length"] = str(len(body))
         headers["Cache-Control"] = "no-cache"
+        headers["Content-Security-Policy"] = self.policy
         await send(answer.start)
         await send({"type": "http.response.body", "body": b"" if is_head else body})
 

@@ -28,7 +28,10 @@ def test_a_fresh_start_prints_a_link_that_makes_the_administrator_once(tmp_path:
 
         page = httpx.get(server.url)
         assert page.status_code == 200
-        assert "Content-Security-Policy" in page.headers
+        policy = page.headers["Content-Security-Policy"]
+        assert "script-src 'self' 'sha256-" in policy
+        assert "unsafe-eval" not in policy
+        assert len(page.content) < 10_000
         bases = httpx.get(f"{server.url}/api/base-models").json()["items"]
         assert [base["label"] for base in bases if base["is_default"]] == ["VisionSuit Demo"]
 
