@@ -229,10 +229,10 @@ def _mix_ready(subject: Subject) -> Iterator[Figure]:
 
     def write() -> None:
         packs = {lora.sha256: cache.get(lora) for lora in request.loras}
-        key, parts = model.loras.unet_mix(request.loras, packs)
+        mix = model.loras.unet_mix(request.loras, packs)
         number = next(slot)
         # Another weight each time, or the slot would be found written.
-        pool.write(number % 4, tuple((sha, weight + number * 1e-6) for sha, weight in key), parts)
+        pool.write(number % 4, tuple((sha, weight + number * 1e-6) for sha, weight in mix.key), mix.parts)
 
     def cold() -> None:
         cache.clear()
@@ -282,8 +282,8 @@ def _switch(subject: Subject) -> Figure:
 
     @torch.inference_mode()
     def ours() -> None:
-        key, parts = mixes[next(turn) % 2]
-        loras.merged.take(holder, key, parts)
+        mix = mixes[next(turn) % 2]
+        loras.merged.take(holder, mix)
 
     @torch.inference_mode()
     def bare() -> None:

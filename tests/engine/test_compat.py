@@ -176,15 +176,33 @@ def test_what_does_not_fit_is_named(sd15: BaseShapes, change: Any, reason: str) 
 
 
 @pytest.mark.parametrize(
-    ("suffix", "word"),
-    [("hada_w1_a", "LoHa"), ("lokr_w1", "LoKr"), ("dora_scale", "DoRA"), ("diff", "full-difference")],
+    ("shapes", "reason"),
+    [
+        ({"hada_w1_a": [8, 4], "hada_w1_b": [4, 8], "hada_w2_a": [8, 4], "hada_w2_b": [4, 8]}, "changes a weight of"),
+        ({"hada_w1_a": [8, 4], "hada_w1_b": [4, 8], "hada_w2_a": [8, 4]}, "make no whole"),
+        ({"hada_w1_a": [8, 4], "hada_w1_b": [5, 8], "hada_w2_a": [8, 4], "hada_w2_b": [5, 8]}, "make no whole"),
+        ({"lokr_w1": [4, 4]}, "make no whole"),
+        ({"lokr_w1": [4, 4], "lokr_w2": [5, 5]}, "changes a weight of"),
+        ({"diff": [8, 8]}, "changes a weight of"),
+        ({"diff": [8]}, "make no whole"),
+        ({"dora_scale": [77, 1]}, "77 magnitudes"),
+        ({"oft_blocks": [4, 4, 4]}, "OFT"),
+    ],
 )
-def test_formats_not_applied_yet_are_refused_in_words(sd15: BaseShapes, suffix: str, word: str) -> None:
+def test_lycoris_and_dora_that_do_not_fit_are_named(sd15: BaseShapes, shapes: dict[str, Any], reason: str) -> None:
     header = lora_header(sd15, kohya=True)
     stem = next(iter(header)).split(".")[0]
-    header[f"{stem}.{suffix}"] = {"dtype": "F16", "shape": [8, 8], "data_offsets": [0, 0]}
-    with pytest.raises(IncompatibleLora, match=word):
+    for suffix, shape in shapes.items():
+        header[f"{stem}.{suffix}"] = {"dtype": "F16", "shape": shape, "data_offsets": [0, 0]}
+    with pytest.raises(IncompatibleLora, match=reason):
         check_lora(header, sd15)
+
+
+def test_lycoris_that_fits_is_taken(sd15: BaseShapes) -> None:
+    sides = {"hada_w1_a": [320, 4], "hada_w1_b": [4, 768], "hada_w2_a": [320, 4], "hada_w2_b": [4, 768]}
+    stem = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+    header = {f"{stem}.{name}": {"dtype": "F16", "shape": shape} for name, shape in sides.items()}
+    assert check_lora(header, sd15).modules == {Component.UNET: 1}
 
 
 def test_no_lora_at_all(sd15: BaseShapes) -> None:
@@ -244,6 +262,10 @@ NAMES = st.sampled_from(
         "unet..lora_A.weight",
         "lora_te_.lora_down.weight",
         "lora_unet_.hada_w1_a",
+        "lora_unet_mid_block_attentions_0_proj_in.hada_w1_a",
+        "lora_unet_mid_block_attentions_0_proj_in.lokr_w1",
+        "lora_unet_mid_block_attentions_0_proj_in.diff",
+        "lora_unet_mid_block_attentions_0_proj_in.dora_scale",
         "__metadata__",
         "_lora.down.weight",
         ".alpha",

@@ -71,6 +71,12 @@ class Batch:
         self.waiting += rows
         self._plan = None
 
+    def leave_merged(self) -> None:
+        """Others need the merged weights; from the next call on these pictures use slots."""
+        if self._merged is not None and self.key.alone is None:
+            self.model.loras.merged.release(self)
+            self._plan = None
+
     def drop_withdrawn(self) -> None:
         """Let the pictures go whose callers gave up, or whose ticket failed."""
         if any(row.ticket.withdrawn or row.ticket.is_over for row in [*self.rows, *self.waiting]):
@@ -199,21 +205,21 @@ class Batch:
 
     def _make_plan(self) -> _Plan:
         self._merged = None
-        mixes = {row.mix for row in self.rows}
+        mixes = {row.mix.key for row in self.rows}
         if mixes == {()}:
             return self._plan_of(self.rows, [])
         loras = self.model.loras
         if len(mixes) == 1:
             row = self.rows[0]
             calls = max(row.calls_left for row in self.rows)
-            awaited = any(other.mix != row.mix for other in self.waiting)
+            awaited = any(other.mix.key != row.mix.key for other in self.waiting)
             forced = self.key.alone is not None
-            if forced or (not awaited and loras.may_merge(row.mix, row.parts, self, self._call_key, calls)):
-                self._merged = row.mix
-                return self._plan_of(self.rows, loras.merged.take(self, row.mix, row.parts))
+            if forced or (not awaited and loras.may_merge(row.mix, self, self._call_key, calls)):
+                self._merged = row.mix.key
+                return self._plan_of(self.rows, loras.merged.take(self, row.mix))
         loras.merged.release(self)
         for slot, row in enumerate(self.rows):
-            self._slots().write(slot, row.mix, row.parts)
+            self._slots().write(slot, row.mix.key, row.mix.parts)
         return self._plan_of(self.rows, self._slots().forwards(0, len(self.rows)))
 
     def _slots(self) -> SlotPool:
@@ -222,11 +228,11 @@ class Batch:
         return self._pool
 
     def _forwards_alone(self, slot: int, row: Row) -> Forwards:
-        if not row.mix:
+        if not row.mix.key:
             return []
         if self._merged is not None:
-            return self.model.loras.merged.take(self, row.mix, row.parts)
-        self._slots().write(slot, row.mix, row.parts)
+            return self.model.loras.merged.take(self, row.mix)
+        self._slots().write(slot, row.mix.key, row.mix.parts)
         return self._slots().forwards(slot, slot + 1)
 
     def _plan_of(self, rows: list[Row], forwards: Forwards) -> _Plan:
@@ -238,5 +244,5 @@ class Batch:
         return self.key.height, self.key.width, self.key.rows, len(self.rows)
 
     def _measure(self, seconds: float) -> None:
-        uses_slots = self._merged is None and any(row.mix for row in self.rows)
+        uses_slots = self._merged is None and any(row.mix.key for row in self.rows)
         self.model.loras.policy.note_call(self._call_key, slots=uses_slots, seconds=seconds)

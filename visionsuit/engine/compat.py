@@ -9,10 +9,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from visionsuit.engine.base import Family, IncompatibleLora, ModelUnloadable
+from visionsuit.engine.change_shapes import PRODUCTS, changed_shape, factors
 from visionsuit.engine.describe import MODELS_BY_WIDTH, describe_lora, guess_kind
 from visionsuit.engine.header import BadHeader, TensorInfo, read_header, tensors_of
 from visionsuit.engine.lora_names import Component, LoraModule, ModuleIndex, Part, Shape, parse_names
@@ -27,7 +29,7 @@ _FAMILY_LABELS = {
     Family.FLUX: "Flux",
     Family.OTHER: "another architecture",
 }
-_UNSUPPORTED = {Part.LOHA: "LoHa", Part.LOKR: "LoKr", Part.OFT: "OFT", Part.FULL: "full-difference", Part.DORA: "DoRA"}
+_UNSUPPORTED = {Part.OFT: "OFT"}
 _WEIGHT_FILES = ("diffusion_pytorch_model", "model")
 
 
@@ -156,7 +158,7 @@ def _refuse_unsupported(modules: list[LoraModule]) -> None:
         for part, label in _UNSUPPORTED.items():
             if part in module.keys:
                 raise IncompatibleLora(
-                    f"This is a {label} file; the generator applies LoRA and LoCon files so far.",
+                    f"This is a {label} file; the generator applies LoRA, LoCon, DoRA, LoHa and LoKr files.",
                 )
 
 
@@ -177,6 +179,9 @@ def _match(modules: list[LoraModule], tensors: Mapping[str, TensorInfo], base: B
 
 
 def _misfit(module: LoraModule, tensors: Mapping[str, TensorInfo], weight: Shape) -> str | None:
+    product = next((part for part in PRODUCTS if part in module.keys), None)
+    if product is not None:
+        return _misfit_of_product(module, product, tensors, weight)
     if Part.DOWN not in module.keys or Part.UP not in module.keys:
         return "has only one half of its pair of matrices"
     down, up = tensors[module.keys[Part.DOWN]].shape, tensors[module.keys[Part.UP]].shape
@@ -192,8 +197,22 @@ def _misfit(module: LoraModule, tensors: Mapping[str, TensorInfo], weight: Shape
         return f"gives {up[0]} outputs where the base model has {weight[0]}"
     if (down[2:] or (1, 1)) != (weight[2:] or (1, 1)):
         return f"has a kernel of {list(down[2:])} where the base model has {list(weight[2:])}"
+    if Part.DORA in module.keys and prod(tensors[module.keys[Part.DORA]].shape) not in (weight[0], prod(weight[1:])):
+        return f"has {prod(tensors[module.keys[Part.DORA]].shape)} magnitudes, which fit neither side of the weight"
     if (up[2:] or (1, 1)) != (1, 1):
         return f"has an up kernel of {list(up[2:])}, which is not known here"
+    return None
+
+
+def _misfit_of_product(module: LoraModule, part: Part, tensors: Mapping[str, TensorInfo], weight: Shape) -> str | None:
+    names = factors(module, part, tensors)
+    if part is Part.FULL and not names:
+        return None  # of a bias alone, which is left as it is
+    shape = changed_shape(part, {short: tensors[name].shape for short, name in names.items()})
+    if shape is None:
+        return "has matrices that make no whole"
+    if shape != (weight[0], prod(weight[1:])):
+        return f"changes a weight of {list(shape)} where the base model has {list(weight)}"
     return None
 
 

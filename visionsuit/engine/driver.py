@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import torch
 
-from visionsuit.engine.admission import admit, check
+from visionsuit.engine.admission import admit, check, must_wait
 from visionsuit.engine.base import EngineNotReady, OutOfDeviceMemory, Phase, Picture
 from visionsuit.engine.base_models import LoadedModel, ModelCache
 from visionsuit.engine.batches import Batch, BatchKey
@@ -162,6 +162,8 @@ class Driver:
 
     def _begin(self, ticket: Ticket, in_use: set[str]) -> bool:
         """Encode and give every picture its row. False: it has to wait for a mix that must be alone."""
+        if must_wait(ticket):
+            return False
         ticket.phase(Phase.ENCODING)
 
         def encode() -> tuple[BatchKey, list[Row]]:
@@ -173,6 +175,11 @@ class Driver:
         if batch is None:
             request = ticket.request
             batch = Batch(key, ticket.model, self._device.batch_for(request.width, request.height))
+            if key.alone is not None:
+                for other in self._batches:
+                    if other.model is ticket.model:
+                        other.leave_merged()
+                ticket.model.loras.merged.reserve(batch, key.alone)
             self._batches.appendleft(batch)
         ticket.admitted = True
         batch.add(rows)
@@ -234,6 +241,7 @@ class Driver:
         for batch in [batch for batch in self._batches if batch.is_empty]:
             batch.close()
             self._batches.remove(batch)
+            self._nudged = True  # somebody may have waited for what it held
 
     def _fail_all(self, error: Exception) -> None:
         for batch in self._batches:

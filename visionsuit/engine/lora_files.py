@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from visionsuit.engine.base import IncompatibleLora, LoraRef, LoraUnloadable
+from visionsuit.engine.change_shapes import PRODUCTS, factors
+from visionsuit.engine.changes import Change, Dora, Product
 from visionsuit.engine.compat import BaseShapes, check_lora
 from visionsuit.engine.header import BadHeader, metadata_of, read_header, tensors_of
 from visionsuit.engine.lora_names import Component, LoraModule, Part, Shape, Spelling, parse_names
@@ -19,7 +22,15 @@ from visionsuit.engine.lora_names import Component, LoraModule, Part, Shape, Spe
 Pairs = dict[str, tuple[torch.Tensor, torch.Tensor]]
 
 
-def read_pairs(lora: LoraRef, base: BaseShapes) -> dict[Component, Pairs]:
+@dataclass(frozen=True, slots=True)
+class LoraFile:
+    """What a file does to each component; `changes` are what no pair of matrices can say, by module name."""
+
+    pairs: dict[Component, Pairs] = field(default_factory=dict)
+    changes: dict[Component, dict[str, Change]] = field(default_factory=dict)
+
+
+def read_lora(lora: LoraRef, base: BaseShapes) -> LoraFile:
     """Read and normalise a LoRA file for `base`.
 
     Raises:
@@ -36,14 +47,25 @@ def read_pairs(lora: LoraRef, base: BaseShapes) -> dict[Component, Pairs]:
     except (BadHeader, SafetensorError, OSError) as error:
         raise LoraUnloadable(f"{label} cannot be read: {error}") from error
     config = _adapter_config(metadata_of(header))
-    pairs: dict[Component, Pairs] = {}
+    found = LoraFile()
     for module in parse_names(tensors_of(header))[0]:
         name = base.index.find(module)
-        if name is None or Part.DOWN not in module.keys:
+        if name is None:
             continue
         weight = base.index.shapes[module.component][name]
-        pairs.setdefault(module.component, {})[name] = _pair(module, name, tensors, weight, config, label)
-    return pairs
+        product = next((part for part in PRODUCTS if part in module.keys), None)
+        if product is not None:
+            change = _product(module, product, name, tensors, label)
+            if change is not None:
+                found.changes.setdefault(module.component, {})[name] = change
+        elif Part.DOWN in module.keys:
+            pair = _pair(module, name, tensors, weight, config, label)
+            if Part.DORA in module.keys:
+                dora = _dora(pair, tensors[module.keys[Part.DORA]], name, label)
+                found.changes.setdefault(module.component, {})[name] = dora
+            else:
+                found.pairs.setdefault(module.component, {})[name] = pair
+    return found
 
 
 def _check_hash(lora: LoraRef, label: str) -> None:
@@ -78,10 +100,39 @@ def _pair(
         raise LoraUnloadable(f"{label} has an alpha that is no single number at {name}.")
     up = up * (float(alpha) / rank if alpha is not None else _config_scale(module, name, rank, config))
     if not (bool(down.isfinite().all()) and bool(up.isfinite().all())):
-        raise LoraUnloadable(f"{label} holds values that are no numbers (NaN or infinity) at {name}.")
+        raise _no_numbers(label, name)
     if len(weight) == 4:
         return down.reshape(rank, weight[1], *weight[2:]), up.reshape(weight[0], rank, 1, 1)
     return down.reshape(rank, weight[1]), up.reshape(weight[0], rank)
+
+
+def _product(
+    module: LoraModule, part: Part, name: str, tensors: Mapping[str, torch.Tensor], label: str
+) -> Product | None:
+    own = {short: tensors[key].to(torch.float32) for short, key in factors(module, part, tensors).items()}
+    if not own:
+        return None
+    if not all(bool(factor.isfinite().all()) for factor in own.values()):
+        raise _no_numbers(label, name)
+    # The rank of whatever is factored; a LoKr of two whole matrices has none, and no scale.
+    ranks = [own[short].shape[0] for short in ("w1_b", "w2_b") if short in own]
+    alpha = tensors[module.keys[Part.ALPHA]] if Part.ALPHA in module.keys else None
+    scale = float(alpha) / ranks[-1] if alpha is not None and alpha.numel() == 1 and ranks else 1.0
+    return Product(part, own, scale)
+
+
+def _dora(pair: tuple[torch.Tensor, torch.Tensor], magnitude: torch.Tensor, name: str, label: str) -> Dora:
+    down, up = (matrix.flatten(1) for matrix in pair)
+    magnitude = magnitude.to(torch.float32)
+    if not bool(magnitude.isfinite().all()):
+        raise _no_numbers(label, name)
+    # Older trainers wrote one per input, as a row; a column or a plain list is one per output.
+    per_input = magnitude.dim() > 1 and magnitude.shape[0] == 1 and magnitude.numel() == down.shape[1]
+    return Dora(down, up, magnitude.reshape(1, -1) if per_input else magnitude.reshape(-1, 1))
+
+
+def _no_numbers(label: str, name: str) -> LoraUnloadable:
+    return LoraUnloadable(f"{label} holds values that are no numbers (NaN or infinity) at {name}.")
 
 
 def _config_scale(module: LoraModule, name: str, rank: int, config: Mapping[str, Any]) -> float:

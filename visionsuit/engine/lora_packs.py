@@ -7,14 +7,15 @@ stacked, a whole LoRA is copied in as many calls as there are shapes.
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from visionsuit.engine.base import LoraRef, LoraUnloadable, OutOfDeviceMemory
+from visionsuit.engine.changes import Change
 from visionsuit.engine.compat import BaseShapes
 from visionsuit.engine.devices import is_out_of_memory
-from visionsuit.engine.lora_files import Pairs, module_shapes, read_pairs
+from visionsuit.engine.lora_files import LoraFile, module_shapes, read_lora
 from visionsuit.engine.lora_names import Component, Shape
 
 #: (sha256, strength) of each LoRA of a mix in one component, in the order of the mix; strengths are never 0.
@@ -59,11 +60,25 @@ class Pack:
     """One LoRA file, parsed for one base model."""
 
     parts: dict[Component, dict[Shape, Stack]]
+    changes: dict[Component, dict[str, Change]]
     bytes: int
 
+    @property
+    def components(self) -> set[Component]:
+        return {*self.parts, *self.changes}
 
-#: The LoRAs of one mix in one component, strongest rule first: (stacks by shape, strength).
+
+#: The LoRAs of one mix in one component, in the order of the mix: (stacks by shape, strength).
 Parts = list[tuple[dict[Shape, Stack], float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """What the LoRAs of a request do to one component; `changes` by module name, with their strengths."""
+
+    key: MixKey = ()
+    parts: Parts = field(default_factory=list)
+    changes: list[tuple[dict[str, Change], float]] = field(default_factory=list)
 
 
 def mix_key(loras: Sequence[LoraRef], *, text: bool) -> MixKey:
@@ -76,15 +91,20 @@ def mix_key(loras: Sequence[LoraRef], *, text: bool) -> MixKey:
     return tuple((sha256, weight) for sha256, weight in merged.items() if weight)
 
 
-def parts_of(packs: Mapping[str, Pack], key: MixKey, component: Component) -> Parts:
-    """What a mix puts into one component."""
-    return [(packs[sha256].parts[component], weight) for sha256, weight in key if component in packs[sha256].parts]
+def mix_of(packs: Mapping[str, Pack], key: MixKey, component: Component) -> Mix:
+    """Of one component; LoRAs that leave it alone are not in its key."""
+    own = tuple((sha256, weight) for sha256, weight in key if component in packs[sha256].components)
+    return Mix(
+        own,
+        [(packs[sha256].parts[component], weight) for sha256, weight in own if component in packs[sha256].parts],
+        [(packs[sha256].changes[component], weight) for sha256, weight in own if component in packs[sha256].changes],
+    )
 
 
-def pack(pairs: Mapping[Component, Pairs], layouts: Mapping[Component, Layout], dtype: torch.dtype) -> Pack:
+def pack(file: LoraFile, layouts: Mapping[Component, Layout], dtype: torch.dtype) -> Pack:
     """Stack a LoRA's matrices by shape; ranks that differ inside a shape are padded with zeros, which is exact."""
     parts: dict[Component, dict[Shape, Stack]] = {}
-    for component, layers in pairs.items():
+    for component, layers in file.pairs.items():
         layout = layouts[component]
         grouped: dict[Shape, list[tuple[int, torch.Tensor, torch.Tensor]]] = {}
         for name, (down, up) in layers.items():
@@ -99,7 +119,8 @@ def pack(pairs: Mapping[Component, Pairs], layouts: Mapping[Component, Layout], 
         for stack in stacks.values()
         for tensor in (stack.down, stack.up)
     )
-    return Pack(parts, size)
+    size += sum(change.bytes for changes in file.changes.values() for change in changes.values())
+    return Pack(parts, file.changes, size)
 
 
 def _stack(members: list[tuple[int, torch.Tensor, torch.Tensor]], in_group: int, dtype: torch.dtype) -> Stack:
@@ -174,7 +195,7 @@ class PackCache:
     def _read(self, lora: LoraRef) -> Pack:
         label = lora.name or lora.path.name
         try:
-            return pack(read_pairs(lora, self._base), self._layouts, self._dtype)
+            return pack(read_lora(lora, self._base), self._layouts, self._dtype)
         except LoraUnloadable:
             raise
         except Exception as error:  # whatever a file makes the libraries say, the person needs a sentence

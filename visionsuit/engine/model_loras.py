@@ -6,6 +6,7 @@ leaves what was loaded, bit for bit.
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,9 +16,9 @@ from visionsuit.engine.base import Family, LoraRef
 from visionsuit.engine.compat import BaseShapes
 from visionsuit.engine.devices import Device
 from visionsuit.engine.lora_names import Component, ModuleIndex
-from visionsuit.engine.lora_packs import Layout, MixKey, Pack, PackCache, Parts, mix_key, parts_of
+from visionsuit.engine.lora_packs import Layout, Mix, MixKey, Pack, PackCache, Parts, mix_key, mix_of
 from visionsuit.engine.merge_policy import CallKey, MergePolicy
-from visionsuit.engine.slots import Forwards, SlotPool, fold, ranks_of
+from visionsuit.engine.slots import MAX_RANK, Forwards, SlotPool, fold, ranks_of
 
 
 class Adapted:
@@ -52,32 +53,46 @@ class MergedWeights:
         self._key: MixKey | None = None
         self._forwards: Forwards = []
         self._holders: set[int] = set()
+        self._reserved: dict[int, MixKey] = {}
 
     @property
     def bytes(self) -> int:
         return sum(buffer.numel() * buffer.element_size() for buffer in self._buffers.values())
 
+    @property
+    def reserved(self) -> MixKey | None:
+        """A mix that can only be merged; others leave the place to it."""
+        return next(iter(self._reserved.values()), None)
+
+    def reserve(self, holder: object, key: MixKey) -> None:
+        """`key` is the one that is reserved already, if one is; until the holder releases it."""
+        self._reserved[id(holder)] = key
+
     def is_free_for(self, key: MixKey, holder: object) -> bool:
+        if self.reserved is not None and key != self.reserved:
+            return False
         return key == self._key or not self._holders - {id(holder)}
 
-    def extra_bytes(self, parts: Parts) -> int:
+    def extra_bytes(self, mix: Mix) -> int:
         """Memory that merging this mix would take beyond what is taken."""
+        groups = self._adapted.layout.groups
         names = {
-            self._adapted.layout.groups[shape][place]
-            for stacks, _ in parts
+            groups[shape][place]
+            for stacks, _ in mix.parts
             for shape, stack in stacks.items()
             for place in stack.layers.tolist()
         }
+        names.update(name for changes, _ in mix.changes for name in changes)
         weights = (self._adapted.layers[name].weight for name in names - self._buffers.keys())
         return sum(weight.numel() * weight.element_size() for weight in weights)
 
-    def take(self, holder: object, key: MixKey, parts: Parts) -> Forwards:
+    def take(self, holder: object, mix: Mix) -> Forwards:
         """The forwards under this mix, which stays until the holder releases it; `is_free_for` the holder before."""
-        if key != self._key:
+        if mix.key != self._key:
             began = time.perf_counter()
             self._key = None
-            self._forwards = self._merge(parts)
-            self._key = key
+            self._forwards = self._merge(mix)
+            self._key = mix.key
             self._policy.note_merge(time.perf_counter() - began)
         self._holders.add(id(holder))
         return self._forwards
@@ -85,6 +100,7 @@ class MergedWeights:
     def release(self, holder: object) -> None:
         """The mix is kept, for whoever comes back to it, until another one is merged."""
         self._holders.discard(id(holder))
+        self._reserved.pop(id(holder), None)
 
     def drop(self) -> None:
         """Give the memory back, unless somebody holds it."""
@@ -92,23 +108,40 @@ class MergedWeights:
             self._key, self._forwards = None, []
             self._buffers.clear()
 
-    def _merge(self, parts: Parts) -> Forwards:
-        forwards: Forwards = []
-        for shape, rank in ranks_of(parts).items():
+    def _merge(self, mix: Mix) -> Forwards:
+        touched: dict[str, torch.Tensor] = {}
+        for shape, rank in ranks_of(mix.parts).items():
             names = self._adapted.layout.groups[shape]
             weight = self._adapted.layers[names[0]].weight
             width = weight[0].numel()
             down = torch.empty(len(names), rank, width, dtype=weight.dtype, device=weight.device)
             up = torch.empty(len(names), rank, shape[0], dtype=weight.dtype, device=weight.device)
-            for place in fold(parts, shape, down, up).nonzero()[0].tolist():
-                layer = self._adapted.layers[names[place]]
-                merged = self._buffers.get(names[place])
-                if merged is None:
-                    merged = self._buffers[names[place]] = torch.empty_like(layer.weight)
+            for place in fold(mix.parts, shape, down, up).nonzero()[0].tolist():
+                weight = self._adapted.layers[names[place]].weight
+                merged = touched[names[place]] = self._buffer(names[place])
                 # Always from the original, so a thousand switches leave no trace.
-                torch.addmm(layer.weight.flatten(1), up[place].t(), down[place], out=merged.view(shape[0], width))
-                forwards.append((layer, _merged_forward(layer, merged)))
-        return forwards
+                torch.addmm(weight.flatten(1), up[place].t(), down[place], out=merged.view(shape[0], width))
+        for changes, strength in mix.changes:
+            for name, change in changes.items():
+                weight = self._adapted.layers[name].weight
+                if name not in touched:
+                    touched[name] = self._buffer(name).copy_(weight)
+                delta = change.delta(weight.flatten(1).float(), strength)
+                touched[name].add_(delta.view(weight.shape).to(weight.dtype))
+        return [
+            (self._adapted.layers[name], _merged_forward(self._adapted.layers[name], merged))
+            for name, merged in touched.items()
+        ]
+
+    def _buffer(self, name: str) -> torch.Tensor:
+        if name not in self._buffers:
+            self._buffers[name] = torch.empty_like(self._adapted.layers[name].weight)
+        return self._buffers[name]
+
+
+def needs_merging(mix: Mix) -> bool:
+    """Whether no slot can hold it."""
+    return bool(mix.changes) or max(ranks_of(mix.parts).values(), default=0) > MAX_RANK
 
 
 def _merged_forward(layer: Any, merged: torch.Tensor) -> Any:
@@ -117,6 +150,13 @@ def _merged_forward(layer: Any, merged: torch.Tensor) -> Any:
         return lambda x: F.linear(x, merged, bias)
     options = (layer.stride, layer.padding, layer.dilation, layer.groups)
     return lambda x: F.conv2d(x, merged, bias, *options)
+
+
+@dataclass(frozen=True, slots=True)
+class _TextLoras:
+    adapted: Adapted
+    merged: MergedWeights
+    slot: SlotPool
 
 
 class ModelLoras:
@@ -147,11 +187,11 @@ class ModelLoras:
         self.merged = MergedWeights(self.unet, self.policy)
         self._place = (device.torch_device, dtype)
         self._device = device
-        self._text = {
-            component: (one, SlotPool(one.layout, one.layers, 1, *self._place))
-            for component, one in self.adapted.items()
-            if component is not Component.UNET
-        }
+        self._text: dict[Component, _TextLoras] = {}
+        for component, one in self.adapted.items():
+            if component is not Component.UNET:
+                slot = SlotPool(one.layout, one.layers, 1, *self._place)
+                self._text[component] = _TextLoras(one, MergedWeights(one, MergePolicy()), slot)
         self._idle_pools: dict[int, SlotPool] = {}
         self._pools: list[SlotPool] = []
 
@@ -161,22 +201,26 @@ class ModelLoras:
         pools = [*self._pools, *self._idle_pools.values()]
         return sum(pool.bytes for pool in pools) + self.merged.bytes
 
-    def unet_mix(self, loras: Sequence[LoraRef], packs: Mapping[str, Pack]) -> tuple[MixKey, Parts]:
+    def unet_mix(self, loras: Sequence[LoraRef], packs: Mapping[str, Pack]) -> Mix:
         """What a request's LoRAs do to the UNet."""
-        key = tuple(entry for entry in mix_key(loras, text=False) if Component.UNET in packs[entry[0]].parts)
-        return key, parts_of(packs, key, Component.UNET)
+        return mix_of(packs, mix_key(loras, text=False), Component.UNET)
 
     def text_key(self, loras: Sequence[LoraRef], packs: Mapping[str, Pack]) -> MixKey:
         """What they do to the text encoders; empty where nothing."""
-        return tuple(entry for entry in mix_key(loras, text=True) if packs[entry[0]].parts.keys() & self._text.keys())
+        return tuple(entry for entry in mix_key(loras, text=True) if packs[entry[0]].components & self._text.keys())
 
     def use_text(self, key: MixKey, packs: Mapping[str, Pack]) -> None:
         """Make a mix effective in the text encoders."""
-        for component, (adapted, pool) in self._text.items():
-            parts = parts_of(packs, key, component)
-            if parts:
-                pool.write(0, key, parts)
-            adapted.bind(pool.forwards(0, 1) if parts else [])
+        for component, text in self._text.items():
+            mix = mix_of(packs, key, component)
+            if needs_merging(mix):
+                forwards = text.merged.take(self, mix)
+            elif mix.key:
+                text.slot.write(0, mix.key, mix.parts)
+                forwards = text.slot.forwards(0, 1)
+            else:
+                forwards = []
+            text.adapted.bind(forwards)
 
     def lease_pool(self, rows: int) -> SlotPool:
         """Slots for a batch with so many rows per picture; those of an earlier batch if there are any."""
@@ -198,11 +242,11 @@ class ModelLoras:
             self._idle_pools.clear()
         return taken + needed <= self.budget_bytes
 
-    def may_merge(self, key: MixKey, parts: Parts, holder: object, call: CallKey, calls: int) -> bool:
+    def may_merge(self, mix: Mix, holder: object, call: CallKey, calls: int) -> bool:
         """Whether so many calls under one mix are better served by merged weights, which are free and fit."""
-        if not self.merged.is_free_for(key, holder) or calls < self.policy.fewest_calls(call):
+        if not self.merged.is_free_for(mix.key, holder) or calls < self.policy.fewest_calls(call):
             return False
-        extra = self.merged.extra_bytes(parts)
+        extra = self.merged.extra_bytes(mix)
         return not extra or extra * 2 < self._device.free_memory()
 
     def free_memory(self) -> None:

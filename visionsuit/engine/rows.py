@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from visionsuit.engine.base_models import LoadedModel
 from visionsuit.engine.conditioning import Inputs
-from visionsuit.engine.lora_packs import MixKey, Parts
+from visionsuit.engine.lora_packs import Mix
 from visionsuit.engine.previews import denoised
 from visionsuit.engine.samplers import create_scheduler, start_scheduler, takes_generator
 from visionsuit.engine.tickets import Ticket
@@ -23,19 +23,17 @@ class Row:
     """
     Args:
         number: which of the ticket's seeds.
-        mix: the LoRAs of the UNet; `parts` are their matrices, empty without LoRAs.
+        mix: what the request's LoRAs do to the UNet.
 
     Attributes:
         latent: [1, C, h, w] fp32 on the device.
         calls: how many calls of the UNet it had, of `timesteps` in all.
     """
 
-    def __init__(
-        self, ticket: Ticket, number: int, model: LoadedModel, inputs: Inputs, mix: MixKey, parts: Parts
-    ) -> None:
+    def __init__(self, ticket: Ticket, number: int, model: LoadedModel, inputs: Inputs, mix: Mix) -> None:
         request = ticket.request
         self.ticket, self.number, self.seed = ticket, number, request.seeds[number]
-        self.inputs, self.mix, self.parts = inputs, mix, parts
+        self.inputs, self.mix = inputs, mix
         self.guidance = request.guidance
         self.calls = 0
         self._model = model
