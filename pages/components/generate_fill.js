@@ -80,16 +80,21 @@ export async function formFromJob(job, { baseModels, signal, seed = job.images?.
   return { form, missing };
 }
 
-/** A render's request as a recipe, for copying and for the lightbox. */
-export function recipeOf(job, image) {
+const labelOf = (options, id) => options.find((option) => option.id === id)?.label ?? id;
+
+/**
+ * A render's request as a recipe, for copying and for the lightbox.
+ * @param {{samplers?: object[], schedules?: object[]}} names as GET /api/base-models gives them
+ */
+export function recipeOf(job, image, { samplers = [], schedules = [] } = {}) {
   const { request } = job;
   return {
     prompt: request.prompt,
     negative_prompt: request.negative_prompt,
     seed: image?.seed ?? request.seed,
     steps: request.steps,
-    sampler: request.sampler,
-    schedule: request.schedule,
+    sampler: labelOf(samplers, request.sampler),
+    schedule: labelOf(schedules, request.schedule),
     guidance: request.guidance,
     width: image?.width ?? request.width,
     height: image?.height ?? request.height,

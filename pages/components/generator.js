@@ -435,7 +435,7 @@ class Generator extends View {
         this.#set({ seed: image?.seed ?? job.images[0]?.seed ?? "" });
         toast("Seed taken over", "ok", { timeout: 2000 });
       },
-      recipe: () => copyText(recipeText(recipeOf(job, job.images[0])), "Recipe copied"),
+      recipe: () => copyText(recipeText(recipeOf(job, job.images[0], this.#bases)), "Recipe copied"),
       settings: () => this.#fillFrom(formFromJob(job, { baseModels: this.#bases.items, signal: this.signal }), "Settings taken over"),
       delete: () => this.#delete(job),
     }[name];
@@ -477,7 +477,7 @@ class Generator extends View {
     openLightbox({
       items: () => job.images.map((image) => ({ ...image, title: job.request.prompt })),
       index,
-      detail: async (item) => ({ title: "Render", recipe: recipeOf(job, item) }),
+      detail: async (item) => ({ title: "Render", recipe: recipeOf(job, item, this.#bases) }),
       actions: (item) => html`<button type="button" class="btn primary small" data-run="save">${icon("save", { size: 16 })}Save to gallery</button>
         <a class="btn small" href="${item.url}" download="${fileName(job, item)}">${icon("download", { size: 16 })}Download</a>
         <button type="button" class="btn ghost small" data-run="seed">${icon("hash", { size: 16 })}Use seed</button>`,

@@ -23,6 +23,7 @@ class History extends View {
   #status = "";
   #counts = null;
   #session = null;
+  #known = null;
   #timer = 0;
 
   async start() {
@@ -112,6 +113,12 @@ class History extends View {
     });
   }
 
+  /** What samplers and schedules are called; their ids serve where that is not to be had. */
+  #names() {
+    this.#known ??= api("/api/base-models", { signal: this.signal }).catch(() => ({}));
+    return this.#known;
+  }
+
   #open(job) {
     if (job.status !== "completed" || !job.images.length) {
       navigate(`/generate?generation=${encodeURIComponent(job.id)}`);
@@ -123,7 +130,7 @@ class History extends View {
       items: pictures,
       index: pictures().findIndex((picture) => picture.id === job.images[0].id),
       more: () => (this.grid.done ? Promise.resolve(false) : this.grid.loadMore()),
-      detail: async (picture) => ({ title: timeAgo(picture.job.created_at), recipe: recipeOf(picture.job, picture) }),
+      detail: async (picture) => ({ title: timeAgo(picture.job.created_at), recipe: recipeOf(picture.job, picture, await this.#names()) }),
       actions: (picture) => html`<a class="btn primary small" href="/generate?generation=${encodeURIComponent(picture.job.id)}">${icon("sparkles", { size: 16 })}Open in generator</a>
         <button type="button" class="btn small" data-run="save">${icon("save", { size: 16 })}Save to gallery</button>
         <a class="btn small" href="${picture.url}" download="${fileName(picture.job, picture)}">${icon("download", { size: 16 })}Download</a>`,

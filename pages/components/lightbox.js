@@ -48,7 +48,7 @@ class Lightbox {
     this.#options = options;
     this.#index = options.index ?? 0;
     this.closed = new Promise((resolve) => (this.#resolve = resolve));
-    this.#dialog = fragment(html`<dialog class="vs-lightbox" aria-label="Picture viewer" tabindex="-1" autofocus>
+    this.#dialog = fragment(html`<dialog class="vs-lightbox" data-theme="dark" aria-label="Picture viewer" tabindex="-1" autofocus>
       <div class="vs-lightbox-stage">
         <div class="vs-lightbox-frame" data-keep></div>
         <button type="button" class="vs-lightbox-nav is-previous" data-step="-1" aria-label="Previous picture">${icon("chevron-left", { size: 28 })}</button>

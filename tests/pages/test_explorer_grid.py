@@ -191,3 +191,14 @@ def test_a_guest_never_sees_what_is_private(open_page: OpenPage, site: Site) -> 
     expect(page.get_by_role("heading", name="Nothing matches")).to_be_visible()
     own = open_page("/images?tag=opal", email=curator)
     expect(own.locator(".vs-tile[data-index='0']")).to_contain_text("Private")
+
+
+def test_the_lightbox_is_dark_and_readable_in_the_light_theme(open_page: OpenPage, site: Site) -> None:
+    add_pictures(site, site.person(Role.CURATOR), ["Pearl"], tags="pearl")
+    page = open_page("/images?tag=pearl")
+    page.click("[data-run=switchTheme]")
+    page.locator(".vs-tile[data-index='0'] a").click()
+    button = page.locator("dialog.vs-lightbox").get_by_role("link", name="Download")
+    expect(button).to_be_visible()
+    expect(button).to_have_css("color", "rgb(255, 255, 255)")
+    expect(button).to_have_css("background-color", "rgb(20, 20, 22)")

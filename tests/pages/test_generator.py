@@ -249,6 +249,7 @@ def test_a_picture_a_card_and_an_old_render_open_in_the_generator(open_page: Ope
     expect(prompt(page)).to_have_value("a tin robot")
     page.goto("/history")
     page.locator(".vs-render a").first.click()
+    expect(page.locator("dialog.vs-lightbox .vs-recipe-facts")).to_contain_text("Euler a")
     page.locator("dialog").get_by_role("link", name="Open in generator").click()
     expect(page.locator("vs-lora-mixer li")).to_have_count(1)
     expect(prompt(page)).to_have_value("a tin robot")
