@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from diffusers import StableDiffusionPipeline
 from peft import LoraConfig
-from peft.utils import get_peft_model_state_dict
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -27,11 +28,18 @@ CARDS = {
     "outlined": ("Bold outlines", "Flat black and white with bold outlines.", ["style", "outlined", "flat"]),
     "night": ("Night shift", "Glowing gradients on deep navy.", ["style", "gradient", "dark"]),
 }
-COVERS = {"line-art": "rocket", "outlined": "snowman", "night": "planet"}
+COVERS = {
+    "line-art": ("panda", "dog", "house", "guitar"),
+    "outlined": ("guitar", "cat", "snowman", "dog"),
+    "night": ("rocket", "moon", "fox", "car"),
+}
 
 
 def train_lora(name: str, model: Path, work: Path, vocabulary: Vocabulary, minutes: float, out: Path) -> None:
-    """Write `<out>/<name>/<name>.safetensors`, its card and its cover, unless they are there."""
+    """Write `<out>/<name>/<name>.safetensors`, its card and its cover, unless they are there.
+
+    A LoRA whose folder was deleted goes on from where its training ended.
+    """
     folder = out / name
     if (folder / "card.json").exists():
         return
@@ -41,6 +49,9 @@ def train_lora(name: str, model: Path, work: Path, vocabulary: Vocabulary, minut
     unet = pipeline.unet.requires_grad_(False)
     torch.manual_seed(0)
     unet.add_adapter(LoraConfig(r=RANK, lora_alpha=RANK, init_lora_weights="gaussian", target_modules=_ADAPTED))
+    kept = work / f"lora-{name}.pt"
+    if kept.exists():
+        set_peft_model_state_dict(unet, torch.load(kept, weights_only=True))
     weights = [weight for weight in unet.parameters() if weight.requires_grad]
     optimiser = torch.optim.AdamW(weights, lr=0, betas=(0.9, 0.99), weight_decay=1e-2)
     dice, budget, step, frequency = random.Random(0), Budget(minutes), 0, dict.fromkeys([style.trigger], 0)
@@ -66,6 +77,7 @@ def train_lora(name: str, model: Path, work: Path, vocabulary: Vocabulary, minut
         step += 1
         if step % 25 == 0:
             print(f"{name} {step} loss {loss.item():.4f} {budget.progress:.0%}", flush=True)
+    torch.save(get_peft_model_state_dict(unet), kept)
     folder.mkdir(parents=True, exist_ok=True)
     facts = {"ss_steps": str(step), "ss_num_train_images": str(step * batch)}
     facts["ss_tag_frequency"] = json.dumps({f"1_{name}": frequency})
@@ -130,8 +142,7 @@ def save_kohya(state: dict[str, Tensor], path: Path, name: str, facts: dict[str,
 
 def _write_card(name: str, style: HeldOutStyle, pipeline: StableDiffusionPipeline, folder: Path) -> None:
     title, description, tags = CARDS[name]
-    [cover] = render(pipeline, [f"{COVERS[name]}, {style.trigger}"], [7])
-    cover.resize((256, 256)).save(folder / "cover.png", optimize=True)
+    save_cover(name, pipeline, folder)
     card = {
         "title": title,
         "trigger": style.trigger,
@@ -142,3 +153,12 @@ def _write_card(name: str, style: HeldOutStyle, pipeline: StableDiffusionPipelin
         "weight": 1.0,
     }
     (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n")
+
+
+def save_cover(name: str, pipeline: StableDiffusionPipeline, folder: Path) -> None:
+    """Four pictures of the LoRA that the pipeline holds."""
+    prompts = [f"{thing}, {HELD_OUT_STYLES[name].trigger}" for thing in COVERS[name]]
+    cover = Image.new("RGB", (256, 256))
+    for number, picture in enumerate(render(pipeline, prompts, [7] * len(prompts))):
+        cover.paste(picture.resize((128, 128)), (number % 2 * 128, number // 2 * 128))
+    cover.save(folder / "cover.png", optimize=True)

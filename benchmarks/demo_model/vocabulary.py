@@ -31,7 +31,11 @@ class Style:
 
 @dataclass(frozen=True, slots=True)
 class HeldOutStyle:
-    """A style that only a LoRA knows. `background` is RGB."""
+    """A style that only a LoRA knows. `background` is RGB.
+
+    The trigger holds a word of the base style whose shapes the artwork shares (none for the first style): the LoRA then
+    has to change how things are painted, not what they look like.
+    """
 
     artwork: str
     trigger: str
@@ -45,8 +49,8 @@ STYLES = (
     Style("noto", ("noto style", "noto style", "cartoon style", "cartoon"), 0.28),
 )
 HELD_OUT_STYLES = {
-    "line-art": HeldOutStyle("mono-700", "line art style", (255, 255, 255)),
-    "outlined": HeldOutStyle("fluent-hc", "outlined style", (255, 255, 255)),
+    "line-art": HeldOutStyle("mono-700", "cartoon line art style", (255, 255, 255)),
+    "outlined": HeldOutStyle("fluent-hc", "flat outlined style", (255, 255, 255)),
     "night": HeldOutStyle("fluent-color", "night style", (22, 28, 66)),
 }
 #: Style swaps that training never sees: these things are known in the other styles alone.
