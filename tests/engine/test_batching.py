@@ -274,3 +274,29 @@ def test_many_switches_leave_the_model_bit_for_bit(renderer: Renderer, loras: di
         for call in calls:
             assert call.join()
     assert np.array_equal(before, alone(renderer, plain))
+
+
+def test_slots_stay_within_their_budget(
+    renderer: Renderer, loras: dict[str, list[LoraRef]], models: dict[str, BaseModelInfo]
+) -> None:
+    """With room for few mixes the others wait, and come out the same."""
+    requests = [
+        request_for(renderer, steps=8, seeds=(seed,), loras=mix(loras["sd"], 0.1 * seed + 0.1, 0.3))
+        for seed in range(5)
+    ]
+    expected = [alone(renderer, request)[0] for request in requests]
+    [model] = [one for one in renderer.engine.models if one.key == models["sd"].ref.key]
+    budget = model.loras.budget_bytes
+    model.loras.free_memory()
+    model.loras.budget_bytes = 200_000
+    try:
+        calls = [Call(renderer.engine, request).start() for request in requests]
+        most = 0
+        while any(call._thread.is_alive() for call in calls):
+            most = max(most, renderer.engine.status().extra["batch"])
+            time.sleep(0.001)
+        for call, picture in zip(calls, expected, strict=True):
+            assert furthest(call.join()[0], picture) <= BAR
+        assert most < 5
+    finally:
+        model.loras.budget_bytes = budget

@@ -64,3 +64,31 @@ print((before == after).all())
     message, same = done.stdout.strip().splitlines()
     assert message.startswith("4096x4096 pixels need more memory")
     assert same == "True"
+
+
+def test_a_batch_that_is_too_large_shrinks_and_loses_no_picture() -> None:
+    """Eight pictures need more than there is, fewer do not: all come out, in more calls."""
+    code = """
+import resource
+from tests.engine.conftest import Renderer
+from tests.engine.tiny import DEMO
+from visionsuit.engine.catalog import read_base_model
+from visionsuit.engine.diffusers_engine import DiffusersEngine
+
+engine = DiffusersEngine(device="cpu", threads=1)
+engine.start()
+renderer = Renderer(engine, {"demo": read_base_model(DEMO)})
+options = {"steps": 1, "size": (128, 128)}
+[last] = renderer("demo", seeds=(7,), **options)
+calls = engine.status().extra["unet_calls"]
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**24, -1))
+no_limit = lambda progress: progress.phase == "decoding" and resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+pictures = renderer("demo", seeds=tuple(range(8)), on_progress=no_limit, **options)
+print(len(pictures), abs(pictures[7] - last).max() <= 2, engine.status().extra["unet_calls"] - calls)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    count, same, calls = done.stdout.split()
+    assert (count, same) == ("8", "True")
+    assert int(calls) > 1

@@ -12,6 +12,7 @@ from visionsuit.engine.base import OutOfDeviceMemory
 from visionsuit.engine.base_models import LoadedModel
 from visionsuit.engine.conditioning import join
 from visionsuit.engine.devices import is_out_of_memory
+from visionsuit.engine.lora_names import Shape
 from visionsuit.engine.lora_packs import MixKey
 from visionsuit.engine.merge_policy import CallKey
 from visionsuit.engine.rows import Row
@@ -177,12 +178,26 @@ class Batch:
             own.sort(key=lambda row: (row.calls_left, row.number))
             order += [(turn, number, row) for turn, row in enumerate(own)]
         order.sort(key=lambda entry: entry[:2])
-        chosen = {id(row) for _, _, row in order[: self.cap]}
+        chosen = {id(row) for row in self._that_fit([row for _, _, row in order[: self.cap]])}
         out = [row for row in self.rows if id(row) not in chosen]
         joining = [row for row in self.waiting if id(row) in chosen]
         self._keep([row for row in self.rows if id(row) in chosen])
         self.rows += joining
         self.waiting = [row for row in self.waiting if id(row) not in chosen] + out
+
+    def _that_fit(self, rows: list[Row]) -> list[Row]:
+        """As many of `rows` as their LoRAs have slots in memory; at least one."""
+        if len({row.mix.key for row in rows}) < 2:
+            return rows
+        while len(rows) > 1:
+            ranks: dict[Shape, int] = {}
+            for row in rows:
+                for shape, rank in row.ranks.items():
+                    ranks[shape] = max(rank, ranks.get(shape, 0))
+            if self.model.loras.has_room(self._slots(), len(rows), ranks):
+                break
+            rows = rows[:-1]
+        return rows
 
     def _keep(self, rows: list[Row]) -> None:
         """Let the others go; the last ones move into the gaps, so that few slots change."""

@@ -22,6 +22,7 @@ from visionsuit.engine.base import (
     RenderCancelled,
     RenderRequest,
 )
+from visionsuit.engine.base_models import LoadedModel
 from visionsuit.engine.devices import MAX_BATCH, Device, choose_device, set_threads
 from visionsuit.engine.driver import Driver
 from visionsuit.engine.tickets import Ticket
@@ -106,6 +107,12 @@ class DiffusersEngine:
             loaded_models=driver.labels if driver else (),
             extra=_figures(driver) if driver else {},
         )
+
+    @property
+    def models(self) -> list[LoadedModel]:
+        """What is loaded now, to look at: other threads may read it, and the device thread alone may use it."""
+        driver = self._driver
+        return driver.models if driver else []
 
     def close(self) -> None:
         driver, self._driver, self._device = self._driver, None, None

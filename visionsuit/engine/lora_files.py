@@ -18,7 +18,8 @@ from visionsuit.engine.compat import BaseShapes, check_lora
 from visionsuit.engine.header import BadHeader, metadata_of, read_header, tensors_of
 from visionsuit.engine.lora_names import Component, LoraModule, Part, Shape, Spelling, parse_names
 
-#: module name -> (down [r, in(, kh, kw)], up [out, r(, 1, 1)]), fp32 on the CPU, alpha / rank folded into up.
+#: module name -> (down [r, in(, kh, kw)], up [out, r(, 1, 1)]), fp32 on the CPU, alpha / rank folded into up. Whether
+#: the values are finite is left to whoever stacks them: layer by layer the question takes as long as the reading.
 Pairs = dict[str, tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -47,6 +48,7 @@ def read_lora(lora: LoraRef, base: BaseShapes) -> LoraFile:
     except (BadHeader, SafetensorError, OSError) as error:
         raise LoraUnloadable(f"{label} cannot be read: {error}") from error
     config = _adapter_config(metadata_of(header))
+    configs = {component: _config_of(config, component) for component in base.index.shapes}
     found = LoraFile()
     for module in parse_names(tensors_of(header))[0]:
         name = base.index.find(module)
@@ -59,7 +61,7 @@ def read_lora(lora: LoraRef, base: BaseShapes) -> LoraFile:
             if change is not None:
                 found.changes.setdefault(module.component, {})[name] = change
         elif Part.DOWN in module.keys:
-            pair = _pair(module, name, tensors, weight, config, label)
+            pair = _pair(module, name, tensors, weight, configs[module.component], label)
             if Part.DORA in module.keys:
                 dora = _dora(pair, tensors[module.keys[Part.DORA]], name, label)
                 found.changes.setdefault(module.component, {})[name] = dora
@@ -99,8 +101,6 @@ def _pair(
     if alpha is not None and alpha.numel() != 1:
         raise LoraUnloadable(f"{label} has an alpha that is no single number at {name}.")
     up = up * (float(alpha) / rank if alpha is not None else _config_scale(module, name, rank, config))
-    if not (bool(down.isfinite().all()) and bool(up.isfinite().all())):
-        raise _no_numbers(label, name)
     if len(weight) == 4:
         return down.reshape(rank, weight[1], *weight[2:]), up.reshape(weight[0], rank, 1, 1)
     return down.reshape(rank, weight[1]), up.reshape(weight[0], rank)
@@ -124,7 +124,7 @@ def _product(
 def _dora(pair: tuple[torch.Tensor, torch.Tensor], magnitude: torch.Tensor, name: str, label: str) -> Dora:
     down, up = (matrix.flatten(1) for matrix in pair)
     magnitude = magnitude.to(torch.float32)
-    if not bool(magnitude.isfinite().all()):
+    if not all(bool(tensor.isfinite().all()) for tensor in (down, up, magnitude)):
         raise _no_numbers(label, name)
     # Older trainers wrote one per input, as a row; a column or a plain list is one per output.
     per_input = magnitude.dim() > 1 and magnitude.shape[0] == 1 and magnitude.numel() == down.shape[1]
@@ -139,10 +139,8 @@ def _config_scale(module: LoraModule, name: str, rank: int, config: Mapping[str,
     """alpha / rank as PEFT's own metadata says; without any, alpha is the rank."""
     if module.spelling is Spelling.KOHYA or not config:
         return 1.0
-    prefix = f"{module.component}."
-    own = {key.removeprefix(prefix): value for key, value in config.items() if key.startswith(prefix)} or config
-    alpha = own.get("lora_alpha")
-    patterns = own.get("alpha_pattern")
+    alpha = config.get("lora_alpha")
+    patterns = config.get("alpha_pattern")
     for pattern, value in patterns.items() if isinstance(patterns, dict) else ():
         stem = pattern.removeprefix("^").removeprefix("text_model.")
         if name == stem or name.endswith(f".{stem}"):
@@ -150,7 +148,12 @@ def _config_scale(module: LoraModule, name: str, rank: int, config: Mapping[str,
             break
     if not isinstance(alpha, int | float) or isinstance(alpha, bool):
         return 1.0
-    return alpha / (math.sqrt(rank) if own.get("use_rslora") is True else rank)
+    return alpha / (math.sqrt(rank) if config.get("use_rslora") is True else rank)
+
+
+def _config_of(config: Mapping[str, Any], component: Component) -> Mapping[str, Any]:
+    prefix = f"{component}."
+    return {key.removeprefix(prefix): value for key, value in config.items() if key.startswith(prefix)} or config
 
 
 def _adapter_config(metadata: Mapping[str, str]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ A large model has hundreds of adapted layers but few shapes, and applying a LoRA
 stacked, a whole LoRA is copied in as many calls as there are shapes.
 """
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -102,7 +103,11 @@ def mix_of(packs: Mapping[str, Pack], key: MixKey, component: Component) -> Mix:
 
 
 def pack(file: LoraFile, layouts: Mapping[Component, Layout], dtype: torch.dtype) -> Pack:
-    """Stack a LoRA's matrices by shape; ranks that differ inside a shape are padded with zeros, which is exact."""
+    """Stack a LoRA's matrices by shape; ranks that differ inside a shape are padded with zeros, which is exact.
+
+    Raises:
+        LoraUnloadable: values that are no numbers, also those too large for `dtype`.
+    """
     parts: dict[Component, dict[Shape, Stack]] = {}
     for component, layers in file.pairs.items():
         layout = layouts[component]
@@ -113,12 +118,11 @@ def pack(file: LoraFile, layouts: Mapping[Component, Layout], dtype: torch.dtype
         parts[component] = {
             shape: _stack(members, len(layout.groups[shape]), dtype) for shape, members in grouped.items()
         }
-    size = sum(
-        tensor.numel() * tensor.element_size()
-        for stacks in parts.values()
-        for stack in stacks.values()
-        for tensor in (stack.down, stack.up)
-    )
+    matrices = [m for stacks in parts.values() for stack in stacks.values() for m in (stack.down, stack.up)]
+    # A sum is finite only where all it adds up are; one pass, and no tensor of answers.
+    if not all(math.isfinite(float(matrix.sum(dtype=torch.float64))) for matrix in matrices):
+        raise LoraUnloadable("The LoRA holds values that are no numbers (NaN or infinity).")
+    size = sum(matrix.numel() * matrix.element_size() for matrix in matrices)
     size += sum(change.bytes for changes in file.changes.values() for change in changes.values())
     return Pack(parts, file.changes, size)
 

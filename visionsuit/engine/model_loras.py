@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from visionsuit.engine.base import Family, LoraRef
 from visionsuit.engine.compat import BaseShapes
 from visionsuit.engine.devices import Device
-from visionsuit.engine.lora_names import Component, ModuleIndex
-from visionsuit.engine.lora_packs import Layout, Mix, MixKey, Pack, PackCache, Parts, mix_key, mix_of
+from visionsuit.engine.lora_names import Component, ModuleIndex, Shape
+from visionsuit.engine.lora_packs import Layout, Mix, MixKey, Pack, PackCache, mix_key, mix_of
 from visionsuit.engine.merge_policy import CallKey, MergePolicy
 from visionsuit.engine.slots import MAX_RANK, Forwards, SlotPool, fold, ranks_of
 
@@ -232,9 +232,9 @@ class ModelLoras:
         self._pools.remove(pool)
         self._idle_pools[pool.rows] = pool
 
-    def has_room(self, pool: SlotPool, slots: int, parts: Parts) -> bool:
-        """Whether `pool` may grow to so many slots of this mix."""
-        needed = pool.bytes_for(slots, ranks_of(parts))
+    def has_room(self, pool: SlotPool, slots: int, ranks: dict[Shape, int]) -> bool:
+        """Whether `pool` may grow to so many slots of these ranks."""
+        needed = pool.bytes_for(slots, ranks)
         if needed <= pool.bytes:
             return True
         taken = sum(other.bytes for other in self._pools if other is not pool)

@@ -12,6 +12,7 @@ from visionsuit.engine.conditioning import Inputs
 from visionsuit.engine.lora_packs import Mix
 from visionsuit.engine.previews import denoised
 from visionsuit.engine.samplers import create_scheduler, start_scheduler, takes_generator
+from visionsuit.engine.slots import ranks_of
 from visionsuit.engine.tickets import Ticket
 
 #: A preview costs a copy from the device; eyes need no more of them than this.
@@ -26,6 +27,7 @@ class Row:
         mix: what the request's LoRAs do to the UNet.
 
     Attributes:
+        ranks: of the whole mix, per weight shape.
         latent: [1, C, h, w] fp32 on the device.
         calls: how many calls of the UNet it had, of `timesteps` in all.
     """
@@ -34,6 +36,7 @@ class Row:
         request = ticket.request
         self.ticket, self.number, self.seed = ticket, number, request.seeds[number]
         self.inputs, self.mix = inputs, mix
+        self.ranks = ranks_of(mix.parts)
         self.guidance = request.guidance
         self.calls = 0
         self._model = model
