@@ -25,7 +25,7 @@ def until(condition: Callable[[], Any], what: str, seconds: float = STARTS_AND_R
 def test_a_render_killed_half_way_is_there_once_after_the_restart(tmp_path: Path) -> None:
     data = tmp_path / "data"
     server = Server(data, VISIONSUIT_ENGINE="diffusers")
-    order = {"prompt": "red heart", "steps": 120, "seed": 7}
+    order = {"prompt": "red heart", "steps": 60, "seed": 7}
     try:
         with closing(server.start().admin()) as client:
             address = client.post("/api/generations", json=order).headers["Location"]
