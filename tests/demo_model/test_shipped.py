@@ -1,6 +1,7 @@
 """The folder that ships: what it holds, that it draws what its suggestions say, and its LoRAs."""
 
 import json
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -89,17 +90,19 @@ def test_a_lora_fits_and_says_what_it_is(folder: Path) -> None:
     assert Image.open(folder / "cover.png").size == (256, 256)
 
 
-@pytest.mark.parametrize("folder", LORAS, ids=lambda path: path.name)
-def test_weight_changes_the_picture_the_more_the_higher(folder: Path) -> None:
-    card, file = json.loads((folder / "card.json").read_text()), folder / f"{folder.name}.safetensors"
+@pytest.fixture(scope="module")
+def engine() -> Iterator[DiffusersEngine]:
     engine = DiffusersEngine(device="cpu", threads=1)
     engine.start()
-    try:
-        plain, none, half, full = (
-            _draw(engine, f"panda, {card['trigger']}", file, weight) for weight in (None, 0.0, 0.5, 1.0)
-        )
-    finally:
-        engine.close()
+    yield engine
+    engine.close()
+
+
+@pytest.mark.parametrize("folder", LORAS, ids=lambda path: path.name)
+def test_weight_changes_the_picture_the_more_the_higher(folder: Path, engine: DiffusersEngine) -> None:
+    card, file = json.loads((folder / "card.json").read_text()), folder / f"{folder.name}.safetensors"
+    prompt = f"panda, {card['trigger']}"
+    plain, none, half, full = (_draw(engine, prompt, file, weight) for weight in (None, 0.0, 0.5, 1.0))
     assert np.abs(plain - none).max() <= 2
     assert 3 < np.abs(plain - half).mean() < np.abs(plain - full).mean()
 
