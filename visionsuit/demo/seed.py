@@ -38,6 +38,8 @@ EMAIL = "demo@visionsuit.invalid"
 NAME = "VisionSuit Demo"
 LORAS_FOLDER = "demo-loras"
 PICTURES_PER_GALLERY = 10
+#: Below the bound of waiting renders a person.
+RENDERS_AT_ONCE = 3
 CHUNK_BYTES = 1 << 20
 #: A tiny model needs about a second a picture; past this something is broken.
 RENDER_DEADLINE_S = 600
@@ -83,8 +85,7 @@ def seed(runtime: Runtime, say: Say) -> None:
     worker = Worker(runtime, HANDLERS, warm_up_after_s=0)
     worker.start()
     try:
-        for scene in wanted:
-            fill(runtime, actor, scene, say)
+        fill(runtime, actor, wanted, say)
     finally:
         worker.stop()
         runtime.engine.close()
@@ -158,24 +159,27 @@ def read_chunks(path: Path) -> Iterator[bytes]:
 
 
 def plan(prompts: list[str], loras: list[DemoLora]) -> list[Scene]:
-    """One gallery without LoRA, one for each, and one of mixes of two."""
-    scenes = [Scene("First light", ("demo",), tuple(Order(prompt, seed=11 + i) for i, prompt in enumerate(prompts)))]
+    """One gallery of mixes of two, one for each LoRA, and one without any."""
+    scenes = []
+    if len(loras) >= 2:
+        orders = []
+        for i, prompt in enumerate(prompts):
+            first, second = loras[i % len(loras)], loras[(i + 1) % len(loras)]
+            mix = (
+                LoraOrder(first.model_id, weight=round(first.weight * 0.5, 2)),
+                LoraOrder(second.model_id, weight=round(second.weight * 0.5, 2)),
+            )
+            orders.append(Order(f"{prompt}, {first.trigger}", seed=501 + i, loras=mix))
+        scenes.append(Scene("Mixes of two", ("demo", "mix"), tuple(orders)))
     for lora in loras:
         orders = [
             Order(f"{prompt}, {lora.trigger}", seed=101 + i, loras=(LoraOrder(lora.model_id, weight=lora.weight),))
             for i, prompt in enumerate(prompts)
         ]
         scenes.append(Scene(lora.title, ("demo", *lora.tags), tuple(orders)))
-    if len(loras) >= 2:
-        orders = []
-        for i, prompt in enumerate(prompts):
-            first, second = loras[i % len(loras)], loras[(i + 1) % len(loras)]
-            mix = (
-                LoraOrder(first.model_id, weight=round(first.weight * 0.6, 2)),
-                LoraOrder(second.model_id, weight=round(second.weight * 0.6, 2)),
-            )
-            orders.append(Order(f"{prompt}, {first.trigger}, {second.trigger}", seed=501 + i, loras=mix))
-        scenes.append(Scene("Mixes of two", ("demo", "mix"), tuple(orders)))
+    scenes.append(
+        Scene("First light", ("demo",), tuple(Order(prompt, seed=11 + i) for i, prompt in enumerate(prompts)))
+    )
     return scenes
 
 
@@ -188,14 +192,25 @@ def is_filled(runtime: Runtime, actor: Actor, scene: Scene) -> bool:
     return images >= len(scene.orders)
 
 
-def fill(runtime: Runtime, actor: Actor, scene: Scene, say: Say) -> None:
-    """Render the scene's pictures through the queue, one after the other, and keep each as it is done."""
-    for number, order in enumerate(scene.orders, 1):
-        with runtime.open_ctx(actor) as ctx:
-            public_id = generation.submit(ctx, order).public_id
-        wait_for(runtime, actor, public_id)
-        save(runtime, actor, public_id, gallery_title=scene.title, visibility=Visibility.PUBLIC)
-        say(f"{scene.title}: {number} of {len(scene.orders)} ({order.prompt})")
+def fill(runtime: Runtime, actor: Actor, scenes: list[Scene], say: Say) -> None:
+    """Render the scenes' pictures through the queue and keep each. A picture of every scene in turn, so that lists
+    of the newest show them side by side, and one of each at a time, so that the engine shares its steps among them."""
+    total = sum(len(scene.orders) for scene in scenes)
+    done = 0
+    for turn in range(max(len(scene.orders) for scene in scenes)):
+        for few in batched([scene for scene in scenes if turn < len(scene.orders)], RENDERS_AT_ONCE):
+            with runtime.open_ctx(actor) as ctx:
+                waiting = [(scene, generation.submit(ctx, scene.orders[turn]).public_id) for scene in few]
+            for scene, public_id in waiting:
+                wait_for(runtime, actor, public_id)
+                save(runtime, actor, public_id, gallery_title=scene.title, visibility=Visibility.PUBLIC)
+                done += 1
+                say(f"{done} of {total}: {scene.orders[turn].prompt}")
+
+
+def batched(scenes: list[Scene], size: int) -> Iterator[list[Scene]]:
+    for start in range(0, len(scenes), size):
+        yield scenes[start : start + size]
 
 
 def wait_for(runtime: Runtime, actor: Actor, generation_id: str) -> None:
