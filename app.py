@@ -5,8 +5,9 @@ import gc
 import os
 import sys
 
-# What is imported stays: collecting while a hundred thousand objects come in costs a second of every start.
-gc.disable()
+if __name__ == "__main__":
+    # What is imported stays: collecting while a hundred thousand objects come in costs a second of every start.
+    gc.disable()
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
