@@ -1,6 +1,5 @@
 """Start VisionSuit: `python app.py`. Wiring only: settings -> Runtime -> REST -> pages -> serve."""
 
-# ruff: noqa: E402 (what stands between the imports has to happen before them)
 import gc
 import os
 import sys
