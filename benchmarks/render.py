@@ -3,7 +3,6 @@ the plain diffusers call on the same model, prompt and seed, saved as PNG.
 """
 
 import io
-import time
 from itertools import count
 
 import numpy as np
@@ -17,6 +16,7 @@ from visionsuit.generation import base_models
 from visionsuit.generation import service as generation
 from visionsuit.generation.order import Order
 from visionsuit.generation.view import generation_out
+from visionsuit.jobs.events import job_topic
 from visionsuit.jobs.tables import JobState
 from visionsuit.jobs.worker import Worker
 from visionsuit.schedule import HANDLERS
@@ -40,6 +40,12 @@ def run() -> list[Figure]:
         seeds, last = count(1), {"ours": np.empty(0), "theirs": np.empty(0)}
         plain_seeds = count(1)
 
+        def is_over(public_id: str) -> bool:
+            with runtime.open_ctx(actor, read_only=True) as ctx:
+                job = generation.job_of(ctx, generation.get_generation(ctx, public_id))
+                assert job.state not in (JobState.FAILED, JobState.CANCELLED), job.error_trace
+                return bool(job.state == JobState.COMPLETED)
+
         def ours() -> None:
             with runtime.open_ctx(actor) as ctx:
                 order = Order(
@@ -52,15 +58,13 @@ def run() -> list[Figure]:
                     width=64,
                     height=64,
                 )
-                public_id = generation.submit(ctx, order).public_id
-            while True:
-                with runtime.open_ctx(actor, read_only=True) as ctx:
-                    render = generation.get_generation(ctx, public_id)
-                    job = generation.job_of(ctx, render)
-                    if job.state == JobState.COMPLETED:
-                        break
-                    assert job.state not in (JobState.FAILED, JobState.CANCELLED), job.error_trace
-                time.sleep(0.002)
+                render = generation.submit(ctx, order)
+                public_id, topic = render.public_id, job_topic(generation.job_of(ctx, render).public_id)
+            # Woken by the job's changes, as a page's event stream is.
+            with runtime.bus.listen(topic, size=1000) as inbox:
+                while not is_over(public_id):
+                    while inbox.get(timeout=60)["kind"] != "changed":
+                        pass
             with runtime.open_ctx(actor, read_only=True) as ctx:
                 shown = generation_out(ctx, generation.get_generation(ctx, public_id))
             object_id = shown.images[0].url.rpartition("/")[2]
