@@ -30,7 +30,9 @@ def main() -> None:
     figures: list[Figure] = []
     for id in options.ids or BENCHMARKS:
         print(f"{id} ...", file=sys.stderr, flush=True)
-        figures += importlib.import_module(BENCHMARKS[id]).run()
+        taken = importlib.import_module(BENCHMARKS[id]).run()
+        print(table(taken), file=sys.stderr, flush=True)
+        figures += taken
     save(figures, options.out)
     told = machine()
     print(f"{told['cpu']}, {told['cores']} cores, Python {told['python']}, {told['versions']}\n")
