@@ -288,6 +288,7 @@ def test_slots_stay_within_their_budget(
     expected = [alone(renderer, request)[0] for request in requests]
     [model] = [one for one in renderer.engine.models if one.key == models["sd"].ref.key]
     budget = model.loras.budget_bytes
+    until(lambda: not renderer.engine._driver.batches)
     model.loras.free_memory()
     model.loras.budget_bytes = 200_000
     try:

@@ -80,7 +80,8 @@ def test_the_same_file_twice_counts_with_the_sum(renderer: Renderer, lora_folder
     sha256 = make_lora(path, renderer.models["sd"].folder, seed=5)
     [twice] = renderer("sd", loras=[LoraRef(sha256, path, 0.25), LoraRef(sha256, path, 0.5)])
     [once] = renderer("sd", loras=[LoraRef(sha256, path, 0.75)])
-    assert np.array_equal(twice, once)
+    # Merged or in a slot, as the times so far say: equal but for rounding.
+    assert np.abs(twice.astype(int) - once).max() <= 1
 
 
 def test_known_by_hash_not_by_name_or_path(renderer: Renderer, lora_folder: Path) -> None:

@@ -95,4 +95,5 @@ engine.close()
     assert done.returncode == 0, done.stderr
     count, same, calls = done.stdout.split()
     assert (count, same) == ("8", "True")
-    assert int(calls) > 2
+    # Two steps of all at once, or more calls of fewer: what the allocator has kept decides.
+    assert int(calls) >= 2
