@@ -1,7 +1,6 @@
 """B14: from `python app.py` to a served page, against `import gradio` alone."""
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -11,14 +10,9 @@ import urllib.request
 from pathlib import Path
 
 from benchmarks.harness import Figure, compare
+from tests.server import free_port
 
 ROOT = Path(__file__).parents[1]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def serve_until_first_page(data_dir: str) -> None:

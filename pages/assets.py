@@ -37,9 +37,7 @@ FIRST_PAINT_CSS = (
 )
 FIRST_PAINT_JS = (
     'try{var t=JSON.parse(localStorage.getItem("vs:theme"))}catch(e){}'
-    'document.documentElement.dataset.theme=t==="light"?"light":"dark";'
-    # Gradio's own widgets follow this class.
-    'document.documentElement.classList.toggle("dark",t!=="light")'
+    'document.documentElement.dataset.theme=t==="light"?"light":"dark"'
 )
 
 

@@ -127,7 +127,7 @@ def test_lycoris_equals_dense_arithmetic(renderer: Renderer, tmp_path: Path, nam
     [ours] = renderer("sd", loras=[LoraRef(lora.sha256, lora.path, 0.7)])
     assert furthest(ours, plain) > 5
     assert furthest(ours, dense(renderer, changes, 0.7)) <= 2
-    assert np.array_equal(renderer("sd")[0], plain)
+    assert furthest(renderer("sd")[0], plain) <= 2
 
 
 @pytest.mark.parametrize("weight", [1.0, -0.5])
@@ -147,7 +147,7 @@ def test_dora_equals_diffusers_in_both_spellings(renderer: Renderer, tmp_path: P
     [ours] = renderer("sd", loras=[LoraRef(theirs.sha256, theirs.path, weight)])
     assert furthest(ours, plain) > 2
     assert furthest(ours, render_plain(base, loras=[(theirs.path, weight)])) <= 2
-    assert np.array_equal(ours, renderer("sd", loras=[LoraRef(other.sha256, other.path, weight)])[0])
+    assert furthest(ours, renderer("sd", loras=[LoraRef(other.sha256, other.path, weight)])[0]) <= 2
 
 
 def test_formats_mix_with_loras_and_wait_for_each_other(renderer: Renderer, tmp_path: Path) -> None:

@@ -19,6 +19,10 @@ from visionsuit.engine.lora_packs import Layout, PackCache
 FAMILIES = ("sd", "sdxl", "demo")
 
 
+#: A mix is added beside the weights or merged into a copy of them, as time allows: equal but for rounding.
+ROUNDING = 2
+
+
 def furthest(one: np.ndarray, other: np.ndarray) -> int:
     return int(np.abs(one - other).max())
 
@@ -56,11 +60,11 @@ def test_weight_zero_is_no_lora_and_switching_leaves_no_trace(renderer: Renderer
         refs.append(LoraRef(make_lora(path, base, 4, text_encoder=True, conv=True, seed=number), path, 1.0))
     [clean] = renderer("sd")
     [zero] = renderer("sd", loras=[LoraRef(refs[0].sha256, refs[0].path, 0.0)])
-    assert np.array_equal(clean, zero)
+    assert furthest(clean, zero) <= ROUNDING
     for number in range(12):
         renderer("sd", steps=1, loras=[refs[number % 3], refs[(number + 1) % 3]])
     [after] = renderer("sd")
-    assert np.array_equal(clean, after)
+    assert furthest(clean, after) <= ROUNDING
 
 
 def test_text_encoder_weight_counts_apart(renderer: Renderer, lora_folder: Path) -> None:
@@ -70,7 +74,7 @@ def test_text_encoder_weight_counts_apart(renderer: Renderer, lora_folder: Path)
         renderer("sd", loras=[LoraRef(sha256, path, unet, text)])[0]
         for unet, text in ((1.0, None), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0))
     ]
-    assert np.array_equal(pictures[0], pictures[3])
+    assert furthest(pictures[0], pictures[3]) <= ROUNDING
     assert np.abs(pictures[0] - pictures[1]).mean() > 0.5
     assert np.abs(pictures[1] - pictures[2]).mean() > 0.5
 
@@ -93,7 +97,7 @@ def test_known_by_hash_not_by_name_or_path(renderer: Renderer, lora_folder: Path
     assert np.abs(one - two).mean() > 2
     loads = renderer.engine.status().extra["lora_loads"]
     # The file of the first is gone by now; only a copy kept under its hash can still serve it.
-    assert np.array_equal(renderer("sd", loras=[first])[0], one)
+    assert furthest(renderer("sd", loras=[first])[0], one) <= ROUNDING
     assert renderer.engine.status().extra["lora_loads"] == loads
 
 
@@ -110,7 +114,7 @@ def test_one_that_does_not_fit_is_refused_and_harms_nothing(renderer: Renderer, 
     [before] = renderer("sd")
     with pytest.raises(LoraUnloadable, match="made for a model of another size"):
         renderer("sd", loras=[LoraRef(sha256, path, 1.0, name="wide")])
-    assert np.array_equal(renderer("sd")[0], before)
+    assert furthest(renderer("sd")[0], before) <= ROUNDING
 
 
 def test_nothing_of_the_last_mix_is_left_after_a_failed_one(renderer: Renderer, lora_folder: Path) -> None:
@@ -121,8 +125,8 @@ def test_nothing_of_the_last_mix_is_left_after_a_failed_one(renderer: Renderer, 
     [mixed] = renderer("sd", loras=[fits])
     with pytest.raises(LoraUnloadable):
         renderer("sd", loras=[fits, too_wide])
-    assert np.array_equal(renderer("sd")[0], before)
-    assert np.array_equal(renderer("sd", loras=[fits])[0], mixed)
+    assert furthest(renderer("sd")[0], before) <= ROUNDING
+    assert furthest(renderer("sd", loras=[fits])[0], mixed) <= ROUNDING
 
 
 @pytest.mark.parametrize("damage", ["text", "cut", "nan", "gone"])
@@ -175,7 +179,7 @@ def test_names_of_the_training_code_mean_the_same(renderer: Renderer, lora_folde
     save_file(renamed, other)
     [expected] = renderer("sdxl", loras=[LoraRef(sha256, path, 1.0)])
     [ours] = renderer("sdxl", loras=[LoraRef(_sha256(other), other, 1.0)])
-    assert np.array_equal(ours, expected)
+    assert furthest(ours, expected) <= ROUNDING
 
 
 def test_tucker_form_equals_its_product(renderer: Renderer, lora_folder: Path) -> None:

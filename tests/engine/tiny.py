@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, EulerDiscreteScheduler, UNet2DConditionModel
@@ -46,42 +46,41 @@ def make_tiny_sd(folder: Path, *, prediction_type: str = "epsilon", seed: int = 
 
 def make_tiny_sdxl(folder: Path, *, seed: int = 0) -> Path:
     """A StableDiffusionXLPipeline folder: two text encoders, pooled embedding, size conditioning, deep transformers."""
-    torch.manual_seed(seed)
-    _save_unet(
+    return _make_sdxl(
         folder,
-        cross_attention_dim=32 + 48,
+        seed,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         attention_head_dim=(2, 4),
         transformer_layers_per_block=(1, 2),
-        use_linear_projection=True,
-        addition_embed_type="text_time",
-        addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=48 + 6 * 8,
     )
-    _save_text_encoder(folder, "", CLIPTextModel, 32)
-    _save_text_encoder(folder, "_2", CLIPTextModelWithProjection, 48)
-    _finish(folder, EulerDiscreteScheduler(**_BETAS), 0.13025, "StableDiffusionXLPipeline", {})
-    return folder
 
 
 def make_sdxl_topology(folder: Path, *, seed: int = 0) -> Path:
     """SDXL's blocks and its 722 adaptable linear layers at a tenth of the width, 23 million weights."""
-    torch.manual_seed(seed)
-    _save_unet(
+    return _make_sdxl(
         folder,
+        seed,
         attentive=False,  # through so many layers it would blow every rounding up to another picture
         block_out_channels=(32, 64, 128),
         layers_per_block=2,
-        cross_attention_dim=32 + 48,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         attention_head_dim=(2, 4, 8),
         transformer_layers_per_block=(1, 2, 10),
+    )
+
+
+def _make_sdxl(folder: Path, seed: int, **unet: Any) -> Path:
+    torch.manual_seed(seed)
+    _save_unet(
+        folder,
+        cross_attention_dim=32 + 48,
         use_linear_projection=True,
         addition_embed_type="text_time",
         addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=48 + 6 * 8,
+        **unet,
     )
     _save_text_encoder(folder, "", CLIPTextModel, 32)
     _save_text_encoder(folder, "_2", CLIPTextModelWithProjection, 48)
