@@ -47,8 +47,7 @@ def read_lora(lora: LoraRef, base: BaseShapes) -> LoraFile:
         raise LoraUnloadable(f"{label}: {error.message}") from error
     except (BadHeader, SafetensorError, OSError) as error:
         raise LoraUnloadable(f"{label} cannot be read: {error}") from error
-    config = _adapter_config(metadata_of(header))
-    configs = {component: _config_of(config, component) for component in base.index.shapes}
+    configs = adapter_configs(header, base)
     found = LoraFile()
     for module in parse_names(tensors_of(header))[0]:
         name = base.index.find(module)
@@ -57,11 +56,11 @@ def read_lora(lora: LoraRef, base: BaseShapes) -> LoraFile:
         weight = base.index.shapes[module.component][name]
         product = next((part for part in PRODUCTS if part in module.keys), None)
         if product is not None:
-            change = _product(module, product, name, tensors, label)
+            change = read_product(module, product, name, tensors, label)
             if change is not None:
                 found.changes.setdefault(module.component, {})[name] = change
         elif Part.DOWN in module.keys:
-            pair = _pair(module, name, tensors, weight, configs[module.component], label)
+            pair = read_pair(module, name, tensors, weight, configs[module.component], label)
             if Part.DORA in module.keys:
                 dora = _dora(pair, tensors[module.keys[Part.DORA]], name, label)
                 found.changes.setdefault(module.component, {})[name] = dora
@@ -81,7 +80,7 @@ def _check_hash(lora: LoraRef, label: str) -> None:
         raise LoraUnloadable(f"{label} is not the file that its checksum names; upload it again.")
 
 
-def _pair(
+def read_pair(
     module: LoraModule,
     name: str,
     tensors: Mapping[str, torch.Tensor],
@@ -89,6 +88,15 @@ def _pair(
     config: Mapping[str, Any],
     label: str,
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    """(down, up) of a module as in `Pairs`.
+
+    Args:
+        name, weight: of the base model's module and the shape of its weight.
+        config: of its component, from `adapter_configs`.
+
+    Raises:
+        LoraUnloadable: `label` says whose.
+    """
     down = tensors[module.keys[Part.DOWN]].to(torch.float32)
     up = tensors[module.keys[Part.UP]].to(torch.float32)
     rank = down.shape[0]
@@ -106,9 +114,13 @@ def _pair(
     return down.reshape(rank, weight[1]), up.reshape(weight[0], rank)
 
 
-def _product(
+def read_product(
     module: LoraModule, part: Part, name: str, tensors: Mapping[str, torch.Tensor], label: str
 ) -> Product | None:
+    """
+    Raises:
+        LoraUnloadable: a value is no number; `label` says whose.
+    """
     own = {short: tensors[key].to(torch.float32) for short, key in factors(module, part, tensors).items()}
     if not own:
         return None
@@ -149,6 +161,12 @@ def _config_scale(module: LoraModule, name: str, rank: int, config: Mapping[str,
     if not isinstance(alpha, int | float) or isinstance(alpha, bool):
         return 1.0
     return alpha / (math.sqrt(rank) if config.get("use_rslora") is True else rank)
+
+
+def adapter_configs(header: Mapping[str, Any], base: BaseShapes) -> dict[Component, Mapping[str, Any]]:
+    """What PEFT wrote into a file's header about each component: alphas and the like."""
+    config = _adapter_config(metadata_of(header))
+    return {component: _config_of(config, component) for component in base.index.shapes}
 
 
 def _config_of(config: Mapping[str, Any], component: Component) -> Mapping[str, Any]:
