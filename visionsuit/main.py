@@ -15,7 +15,8 @@ from visionsuit.audit import api as audit_api
 from visionsuit.downloads import api as downloads_api
 from visionsuit.galleries import api as galleries_api
 from visionsuit.generation import api as generation_api
-from visionsuit.generation import prompt_api, queue_api
+from visionsuit.generation import lora_api, prompt_api, queue_api
+from visionsuit.generation.conflicts import METER
 from visionsuit.images import api as images_api
 from visionsuit.modelcards import api as modelcards_api
 from visionsuit.runtime import Runtime
@@ -36,6 +37,7 @@ ROUTERS: list[APIRouter] = [
     uploads_api.router,
     generation_api.router,
     prompt_api.router,
+    lora_api.router,
     queue_api.router,
     search_api.router,
     images_api.router,
@@ -63,6 +65,7 @@ def create_api(runtime: Runtime) -> FastAPI:
         yield
         if background is not None:
             await run_sync(background.stop)
+        METER.close()
 
     # The documentation page comes from files in the package: nothing is fetched from elsewhere.
     app = FastAPIOffline(

@@ -1,3 +1,6 @@
+import time
+from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -5,7 +8,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.engine.tiny import make_lora, make_tiny_sd
-from visionsuit.engine.conflicts import Products, meet, read_matrices
+from visionsuit.engine.base import LoraRef, LoraUnloadable
+from visionsuit.engine.change_sizes import measure
+from visionsuit.engine.compat import read_base_shapes
+from visionsuit.engine.conflicts import Change, Meeting, Verdict, Weights, meet, say
+from visionsuit.engine.lora_files import read_lora
+from visionsuit.engine.lora_names import Component
 
 
 @pytest.fixture(scope="module")
@@ -13,39 +21,116 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_sd(tmp_path_factory.mktemp("base") / "sd")
 
 
-def test_products_equal_those_of_the_whole_changes(base: Path, tmp_path: Path) -> None:
-    paths = {name: tmp_path / f"{name}.safetensors" for name in ("one", "two")}
-    for seed, (name, path) in enumerate(paths.items()):
-        make_lora(path, base, 4 + 4 * seed, "kohya", conv=True, seed=seed, alpha=2.0)
-        assert read_matrices(paths[name]).matrices
-    files = {name: read_matrices(path) for name, path in paths.items()}
-    whole = {
-        name: torch.cat([(up @ down).flatten() for _, (down, up) in sorted(one.matrices.items())])
-        for name, one in files.items()
+def met(paths: Sequence[Path], base: Path, *weights: Weights) -> dict[tuple[int, int], Meeting]:
+    measured = measure(paths, read_base_shapes(base))
+    given = weights or tuple(Weights(1.0) for _ in paths)
+    return {(one.first, one.second): one for one in meet(given, measured.changes, measured.products)}
+
+
+def whole(path: Path, base: Path) -> dict[tuple[Component, str], torch.Tensor]:
+    """Every layer's change, formed whole."""
+    digest = sha256(path.read_bytes()).hexdigest()
+    file = read_lora(LoraRef(sha256=digest, path=path, weight=1.0), read_base_shapes(base))
+    return {
+        (component, name): up.flatten(1) @ down.flatten(1)
+        for component, pairs in file.pairs.items()
+        for name, (down, up) in pairs.items()
     }
-    [met] = meet({"one": 0.5, "two": -1.0}, files)
-    cosine = torch.nn.functional.cosine_similarity(whole["one"], whole["two"], dim=0)
-    assert met.overlap == pytest.approx(-float(cosine), rel=1e-3, abs=1e-6)
-    assert met.balance == pytest.approx(0.5 * float(whole["one"].norm() / whole["two"].norm()), rel=1e-4)
-    assert met.shared == pytest.approx(1.0)
-    assert len(met.worst) == 5
 
 
-def test_the_same_file_twice_is_the_worst_conflict(base: Path, tmp_path: Path) -> None:
+def test_products_equal_those_of_the_whole_changes(base: Path, tmp_path: Path) -> None:
+    paths = [tmp_path / "one.safetensors", tmp_path / "two.safetensors"]
+    for seed, path in enumerate(paths):
+        make_lora(path, base, 4 + 4 * seed, "kohya", text_encoder=True, conv=True, seed=seed, alpha=2.0)
+    one, two = (whole(path, base) for path in paths)
+    assert {component for component, _ in one} > {Component.UNET}
+    weights = Weights(0.5, 0.25), Weights(-1.0)
+    flat = [
+        torch.cat([changes[layer].flatten() * weight.of(layer[0]) for layer in sorted(one)])
+        for changes, weight in zip((one, two), weights, strict=True)
+    ]
+    [found] = met(paths, base, *weights).values()
+    cosine = torch.nn.functional.cosine_similarity(flat[0], flat[1], dim=0)
+    assert found.overlap == pytest.approx(float(cosine), rel=1e-3, abs=1e-6)
+    assert found.balance == pytest.approx(float(flat[0].norm() / flat[1].norm()), rel=1e-4)
+    assert found.shared == pytest.approx(1.0)
+    assert len(found.worst) == 5
+
+
+def test_the_same_file_twice_is_the_worst_conflict_however_it_is_spelt(base: Path, tmp_path: Path) -> None:
     first, other, part = (tmp_path / f"{name}.safetensors" for name in ("first", "other", "part"))
     make_lora(first, base, 4, "kohya", seed=1)
     make_lora(other, base, 4, "diffusers", seed=2)
     tensors = load_file(first)
     save_file({name: tensor for name, tensor in tensors.items() if "attn2" in name and "down_blocks" in name}, part)
-    files = {name: read_matrices(path) for name, path in (("a", first), ("same", first), ("b", other), ("part", part))}
-    products = Products()
-    met = {(one.first, one.second): one for one in meet(dict.fromkeys(files, 1.0), files, products)}
-    assert next(iter(met)) in {("a", "same"), ("a", "part"), ("same", "part")}
-    assert met["a", "same"].overlap == pytest.approx(1.0, abs=1e-4)
-    assert met["a", "same"].balance == pytest.approx(1.0)
-    assert abs(met["a", "b"].overlap) < 0.2
-    assert met["a", "part"].balance > 1
-    assert met["a", "part"].shared == pytest.approx(1.0)
-    weaker = {(one.first, one.second): one for one in meet({"a": 0.5, "same": 1.0, "b": 0.0}, files, products)}
-    assert list(weaker) == [("a", "same")]
-    assert weaker["a", "same"].balance == pytest.approx(0.5)
+    same, b, small = 1, 2, 3
+    found = met([first, first, other, part], base)
+    assert next(iter(found)) in {(0, same), (0, small), (same, small)}
+    assert found[0, same].overlap == pytest.approx(1.0, abs=1e-4)
+    assert found[0, same].balance == pytest.approx(1.0)
+    assert found[0, same].verdict is Verdict.ALIKE
+    # Layers meet by the base model's names: another trainer's spelling hides nothing.
+    assert found[0, b].shared == pytest.approx(1.0)
+    assert abs(found[0, b].overlap) < 0.2
+    assert found[0, small].balance > 1
+    assert found[0, small].shared == pytest.approx(1.0)
+    silent = met([first, first, other], base, Weights(0.5), Weights(1.0), Weights(0.0))
+    assert list(silent) == [(0, same)]
+    assert silent[0, same].balance == pytest.approx(0.5)
+    assert met([first, first], base, Weights(1.0), Weights(-1.0))[0, 1].verdict is Verdict.OPPOSED
+    assert met([first, first], base, Weights(1.0), Weights(0.2))[0, 1].verdict is Verdict.DROWNED
+
+
+@pytest.mark.parametrize("kind", ["full", "loha"])
+def test_changes_that_are_no_pair_are_measured_too(base: Path, tmp_path: Path, kind: str) -> None:
+    layer = next(name for name in sorted(read_base_shapes(base).index.shapes[Component.UNET]) if "attn2.to_k" in name)
+    rows, columns = read_base_shapes(base).index.shapes[Component.UNET][layer]
+    stem = f"lora_unet_{layer.replace('.', '_')}"
+    torch.manual_seed(3)
+    factors = {
+        f"w{n}_{side}": torch.randn(*size) for n in (1, 2) for side, size in (("a", (rows, 2)), ("b", (2, columns)))
+    }
+    change = (factors["w1_a"] @ factors["w1_b"]) * (factors["w2_a"] @ factors["w2_b"])
+    paths = [tmp_path / "odd.safetensors", tmp_path / "pair.safetensors"]
+    odd = (
+        {f"{stem}.diff": change}
+        if kind == "full"
+        else {f"{stem}.hada_{name}": tensor for name, tensor in factors.items()}
+    )
+    down, up = torch.randn(2, columns), torch.randn(rows, 2)
+    save_file(odd, paths[0])
+    save_file({f"{stem}.lora_down.weight": down, f"{stem}.lora_up.weight": up}, paths[1])
+    found = met([*paths, paths[0]], base)
+    cosine = torch.nn.functional.cosine_similarity(change.flatten(), (up @ down).flatten(), dim=0)
+    assert found[0, 1].overlap == pytest.approx(float(cosine), abs=1e-5)
+    assert found[0, 2].overlap == pytest.approx(1.0, abs=1e-5)
+
+
+def test_the_sentence_names_the_one_that_drowns(base: Path) -> None:
+    layer = (Component.UNET, "a")
+    far = (Component.UNET, "b")
+    quiet, loud, apart = Change({layer: 1.0}), Change({layer: 100.0}), Change({far: 1.0})
+    every = Weights(1.0)
+    [found] = meet([every, every], [quiet, loud], {(0, 1): {layer: 0.0}})
+    assert say(found, "Ink", "Neon") == "“Neon” drowns “Ink”: its change is 10 times as large."
+    [found] = meet([every, Weights(0.1)], [quiet, loud], {(0, 1): {layer: 7.0}})
+    assert say(found, "Ink", "Neon").startswith("“Ink” and “Neon” do much the same (70% overlap)")
+    [found] = meet([every, every], [quiet, apart], {(0, 1): {}})
+    assert "different layers" in say(found, "Ink", "Neon")
+
+
+def test_a_broken_file_is_told(base: Path, tmp_path: Path) -> None:
+    path = tmp_path / "broken.safetensors"
+    path.write_bytes(b"nothing like it")
+    with pytest.raises(LoraUnloadable):
+        measure([path, path], read_base_shapes(base))
+
+
+def test_a_slider_is_answered_at_once(base: Path) -> None:
+    """The size of SDXL: 12 LoRAs, 66 pairs, 800 layers each, no file at hand."""
+    layers = [(Component.UNET, f"layer {number}") for number in range(800)]
+    changes = [Change(dict.fromkeys(layers, 1.0 + number)) for number in range(12)]
+    products = {(a, b): dict.fromkeys(layers, 0.1) for a in range(12) for b in range(a + 1, 12)}
+    began = time.perf_counter()
+    assert len(meet([Weights(0.7)] * 12, changes, products)) == 66
+    assert time.perf_counter() - began < 2.0

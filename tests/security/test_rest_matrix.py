@@ -88,6 +88,8 @@ TABLE: dict[str, Row] = {
     "POST /api/generations/{generation}/save": Row(OWNER_ALONE | KEEPS_OWN, {"gallery_title": "g"}),
     "GET /api/wildcards": Row(SIGNED_IN),
     "POST /api/prompts/check": Row(SIGNED_IN, {"prompt": "a cat"}),
+    "POST /api/loras/fits": Row(NOBODY_REFUSED, {"model_ids": []}),
+    "POST /api/loras/conflicts": Row(SIGNED_IN, {"loras": []}),
     "GET /api/queue": Row(ADMINS),
     "POST /api/queue/pause": Row(ADMINS),
     "POST /api/queue/resume": Row(ADMINS),
