@@ -15,6 +15,7 @@ from typing import Any
 
 from visionsuit.engine.base import Family, IncompatibleLora, ModelUnloadable
 from visionsuit.engine.change_shapes import PRODUCTS, changed_shape, factors
+from visionsuit.engine.checkpoints import Checkpoint, read_checkpoint
 from visionsuit.engine.describe import MODELS_BY_WIDTH, describe_lora, guess_kind
 from visionsuit.engine.header import BadHeader, TensorInfo, read_header, tensors_of
 from visionsuit.engine.lora_names import Component, LoraModule, ModuleIndex, Part, Shape, parse_names
@@ -50,11 +51,15 @@ class BaseShapes:
 
 @dataclass(frozen=True, slots=True)
 class LoraFit:
-    """How a LoRA meets a base model: module counts per component, and tensors that mean nothing to it."""
+    """How a LoRA meets a base model: module counts per component, and tensors that mean nothing to it.
+
+    `fitting` are the LoRA's modules with the base model's names for them.
+    """
 
     modules: dict[Component, int]
     unknown: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
+    fitting: tuple[tuple[LoraModule, str], ...] = ()
 
 
 @dataclass(slots=True)
@@ -64,11 +69,13 @@ class _Matches:
 
 
 def read_base_shapes(folder: Path) -> BaseShapes:
-    """Shapes of the base model in a diffusers folder, from its configs and safetensors headers.
+    """Shapes of the base model in a diffusers folder or checkpoint, from its configs and safetensors headers.
 
     Raises:
         ModelUnloadable: there is no UNet with safetensors weights.
     """
+    if folder.is_file():
+        return _shapes_of_checkpoint(read_checkpoint(folder))
     weights = _weight_files(folder)
     stamps = tuple(
         (str(file), file.stat().st_mtime_ns, file.stat().st_size) for files in weights.values() for file in files
@@ -92,6 +99,20 @@ def _read_base_shapes(folder: Path, stamps: tuple[tuple[str, int, int], ...]) ->
                     modules[name.removesuffix(".weight").removeprefix("text_model.")] = tensor.shape
     width = _cross_attention(folder)
     return BaseShapes(_family(folder, shapes, width), ModuleIndex(shapes), width)
+
+
+@lru_cache(maxsize=32)
+def _shapes_of_checkpoint(checkpoint: Checkpoint) -> BaseShapes:
+    shapes = {
+        component: {
+            name.removesuffix(".weight"): shape
+            for name, shape in checkpoint.shapes[component].items()
+            if name.endswith(".weight") and len(shape) in (2, 4)
+        }
+        for component in (Component.UNET, Component.TEXT_ENCODER, Component.TEXT_ENCODER_2)
+        if component in checkpoint.shapes
+    }
+    return BaseShapes(checkpoint.family, ModuleIndex(shapes), checkpoint.configs["unet"]["cross_attention_dim"])
 
 
 def _weight_files(folder: Path) -> dict[Component, list[Path]]:
@@ -150,7 +171,8 @@ def check_lora(header: Mapping[str, Any], base: BaseShapes | Path) -> LoraFit:
     counts: dict[Component, int] = {}
     for module, _ in matches.fitting:
         counts[module.component] = counts.get(module.component, 0) + 1
-    return LoraFit(counts, tuple(unknown[:50]), tuple(module.name for module in matches.absent[:50]))
+    absent = tuple(module.name for module in matches.absent[:50])
+    return LoraFit(counts, tuple(unknown[:50]), absent, tuple(matches.fitting))
 
 
 def _refuse_unsupported(modules: list[LoraModule]) -> None:

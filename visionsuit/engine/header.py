@@ -31,15 +31,33 @@ def read_header(path: Path) -> dict[str, Any]:
     """
     try:
         with path.open("rb") as file:
-            prefix = file.read(8)
-            if len(prefix) < 8:
-                raise BadHeader("The file is too short for a safetensors file.")
-            (length,) = struct.unpack("<Q", prefix)
-            if length > MAX_HEADER_BYTES:
-                raise BadHeader("The file does not begin with a safetensors header.")
+            length = header_length(file.read(8))
             raw = file.read(length)
     except OSError as error:
         raise BadHeader(f"The file cannot be read: {error.strerror or error}.") from error
+    return parse_header(raw, length)
+
+
+def header_length(prefix: bytes) -> int:
+    """How many bytes of JSON follow the first eight.
+
+    Raises:
+        BadHeader: fewer than eight, or a number that makes no sense.
+    """
+    if len(prefix) < 8:
+        raise BadHeader("The file is too short for a safetensors file.")
+    (length,) = struct.unpack("<Q", prefix)
+    if length > MAX_HEADER_BYTES:
+        raise BadHeader("The file does not begin with a safetensors header.")
+    return int(length)
+
+
+def parse_header(raw: bytes, length: int) -> dict[str, Any]:
+    """The JSON part, `length` bytes where the file holds so many.
+
+    Raises:
+        BadHeader: it is cut off, or no JSON object.
+    """
     if len(raw) < length:
         raise BadHeader("The file ends within its header.")
     try:
@@ -65,7 +83,7 @@ def tensors_of(header: Mapping[str, Any]) -> dict[str, TensorInfo]:
         shape, dtype = entry.get("shape"), entry.get("dtype")
         if not isinstance(shape, list | tuple) or not isinstance(dtype, str) or len(shape) > 8:
             continue
-        if all(isinstance(side, int) and not isinstance(side, bool) and 0 <= side < 2**40 for side in shape):
+        if all(type(side) is int and 0 <= side < 2**40 for side in shape):
             tensors[name] = TensorInfo(dtype, tuple(shape))
     return tensors
 

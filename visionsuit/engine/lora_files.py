@@ -1,6 +1,5 @@
 """LoRA files -> pairs of matrices per module of the base model, whatever trainer wrote them."""
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -8,15 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from visionsuit.engine.base import IncompatibleLora, LoraRef, LoraUnloadable
 from visionsuit.engine.change_shapes import PRODUCTS, factors
 from visionsuit.engine.changes import Change, Dora, Product
 from visionsuit.engine.compat import BaseShapes, check_lora
-from visionsuit.engine.header import BadHeader, metadata_of, read_header, tensors_of
-from visionsuit.engine.lora_names import Component, LoraModule, Part, Shape, Spelling, parse_names
+from visionsuit.engine.header import BadHeader, metadata_of
+from visionsuit.engine.lora_names import Component, LoraModule, Part, Shape, Spelling
+from visionsuit.engine.tensor_file import TensorFile
 
 #: module name -> (down [r, in(, kh, kw)], up [out, r(, 1, 1)]), fp32 on the CPU, alpha / rank folded into up. Whether
 #: the values are finite is left to whoever stacks them: layer by layer the question takes as long as the reading.
@@ -38,46 +36,36 @@ def read_lora(lora: LoraRef, base: BaseShapes) -> LoraFile:
         LoraUnloadable: the file is broken, not the one that its hash names, or made for another model.
     """
     label = lora.name or lora.path.name
-    _check_hash(lora, label)
     try:
-        header = read_header(lora.path)
-        check_lora(header, base)
-        tensors = load_file(lora.path)
+        file = TensorFile(lora.path)
+        if file.sha256 != lora.sha256.lower():
+            # The hash is the key of every cache: a file under the wrong one would reach other people's pictures.
+            raise LoraUnloadable(f"{label} is not the file that its checksum names; upload it again.")
+        return _read(file, base, label)
     except IncompatibleLora as error:
         raise LoraUnloadable(f"{label}: {error.message}") from error
-    except (BadHeader, SafetensorError, OSError) as error:
+    except (BadHeader, OSError) as error:
         raise LoraUnloadable(f"{label} cannot be read: {error}") from error
-    configs = adapter_configs(header, base)
+
+
+def _read(file: TensorFile, base: BaseShapes, label: str) -> LoraFile:
+    fit, configs = check_lora(file.tensors, base), adapter_configs(file.header, base)
     found = LoraFile()
-    for module in parse_names(tensors_of(header))[0]:
-        name = base.index.find(module)
-        if name is None:
-            continue
+    for module, name in fit.fitting:
         weight = base.index.shapes[module.component][name]
         product = next((part for part in PRODUCTS if part in module.keys), None)
         if product is not None:
-            change = read_product(module, product, name, tensors, label)
+            change = read_product(module, product, name, file, label)
             if change is not None:
                 found.changes.setdefault(module.component, {})[name] = change
         elif Part.DOWN in module.keys:
-            pair = read_pair(module, name, tensors, weight, configs[module.component], label)
+            pair = read_pair(module, name, file, weight, configs[module.component], label)
             if Part.DORA in module.keys:
-                dora = _dora(pair, tensors[module.keys[Part.DORA]], name, label)
+                dora = _dora(pair, file[module.keys[Part.DORA]], name, label)
                 found.changes.setdefault(module.component, {})[name] = dora
             else:
                 found.pairs.setdefault(module.component, {})[name] = pair
     return found
-
-
-def _check_hash(lora: LoraRef, label: str) -> None:
-    try:
-        with lora.path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise LoraUnloadable(f"{label} cannot be read: {error.strerror or error}.") from error
-    if digest != lora.sha256.lower():
-        # The hash is the key of every cache: a file under the wrong one would reach other people's pictures.
-        raise LoraUnloadable(f"{label} is not the file that its checksum names; upload it again.")
 
 
 def read_pair(
@@ -108,7 +96,9 @@ def read_pair(
     alpha = tensors[module.keys[Part.ALPHA]] if Part.ALPHA in module.keys else None
     if alpha is not None and alpha.numel() != 1:
         raise LoraUnloadable(f"{label} has an alpha that is no single number at {name}.")
-    up = up * (float(alpha) / rank if alpha is not None else _config_scale(module, name, rank, config))
+    scale = float(alpha) / rank if alpha is not None else _config_scale(module, name, rank, config)
+    if scale != 1.0:
+        up = up * scale
     if len(weight) == 4:
         return down.reshape(rank, weight[1], *weight[2:]), up.reshape(weight[0], rank, 1, 1)
     return down.reshape(rank, weight[1]), up.reshape(weight[0], rank)
@@ -121,7 +111,8 @@ def read_product(
     Raises:
         LoraUnloadable: a value is no number; `label` says whose.
     """
-    own = {short: tensors[key].to(torch.float32) for short, key in factors(module, part, tensors).items()}
+    # Copies, since what is kept must not keep the whole file.
+    own = {short: tensors[key].to(torch.float32, copy=True) for short, key in factors(module, part, tensors).items()}
     if not own:
         return None
     if not all(bool(factor.isfinite().all()) for factor in own.values()):
@@ -134,8 +125,9 @@ def read_product(
 
 
 def _dora(pair: tuple[torch.Tensor, torch.Tensor], magnitude: torch.Tensor, name: str, label: str) -> Dora:
-    down, up = (matrix.flatten(1) for matrix in pair)
-    magnitude = magnitude.to(torch.float32)
+    # Copies, since what is kept must not keep the whole file.
+    down, up = (matrix.flatten(1).clone() for matrix in pair)
+    magnitude = magnitude.to(torch.float32, copy=True)
     if not all(bool(tensor.isfinite().all()) for tensor in (down, up, magnitude)):
         raise _no_numbers(label, name)
     # Older trainers wrote one per input, as a row; a column or a plain list is one per output.

@@ -8,6 +8,7 @@ kohya (`lora_unet_down_blocks_0_...lora_down.weight`, also with the SDXL trainin
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 
 Shape = tuple[int, ...]
 
@@ -107,6 +108,8 @@ def parse_names(names: Iterable[str]) -> tuple[list[LoraModule], list[str]]:
     return list(modules.values()), unknown
 
 
+# The files of one trainer name the same thousands of tensors.
+@lru_cache(1 << 14)
 def _split_part(key: str) -> tuple[str, Part] | None:
     for suffix, part in _SUFFIXES:
         if key.endswith(suffix):
@@ -130,6 +133,7 @@ def _unfold_old(stem: str) -> str:
     return f"{head}.{'to_out.0' if last == 'to_out' else last}"
 
 
+@lru_cache(1 << 13)
 def _locate(stem: str) -> tuple[Component, Spelling, str] | None:
     for prefix, component in _KOHYA_PREFIXES:
         if stem.startswith(prefix) and "." not in stem:
