@@ -1,4 +1,4 @@
-"""Base models in memory: loaded from diffusers folders, kept by use, bounded by bytes."""
+"""Base models in memory: loaded from diffusers folders and checkpoints, kept by use, bounded by bytes."""
 
 import json
 from collections import OrderedDict
@@ -11,7 +11,9 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from visionsuit.engine.base import BaseModelRef, Family, ModelUnloadable
-from visionsuit.engine.catalog import read_base_model
+from visionsuit.engine.catalog import BaseModelInfo, is_checkpoint, read_base_model
+from visionsuit.engine.checkpoint_weights import load_part, load_tokenizer
+from visionsuit.engine.checkpoints import read_checkpoint
 from visionsuit.engine.devices import Device, is_out_of_memory
 from visionsuit.engine.lora_names import Component
 from visionsuit.engine.model_loras import ModelLoras
@@ -122,7 +124,7 @@ class ModelCache:
 
 
 def load_model(ref: BaseModelRef, device: Device) -> LoadedModel:
-    """Load a diffusers folder; nothing is fetched, no code in it is run.
+    """Load a diffusers folder or a checkpoint in one file; nothing is fetched, no code in it is run.
 
     Raises:
         ModelUnloadable: with the reason; running out of memory is raised as it is.
@@ -130,50 +132,85 @@ def load_model(ref: BaseModelRef, device: Device) -> LoadedModel:
     info = read_base_model(ref.path)
     dtype = device.dtype_for(info.family)
     try:
-        return _load(ref, info.label, info.family, info.prediction_type, device, dtype)
-    except Exception as error:  # the libraries raise all kinds for a folder they cannot read
+        parts = _read_checkpoint(ref.path, dtype) if is_checkpoint(ref.path) else _read_folder(ref.path, info, dtype)
+        return _place_on_device(ref, info, parts, device, dtype)
+    except ModelUnloadable:
+        raise
+    except Exception as error:  # the libraries raise all kinds for files they cannot read
         if is_out_of_memory(error):
             raise
         first_line = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
         raise ModelUnloadable(f"{info.label} cannot be loaded: {first_line}") from error
 
 
-def _load(
-    ref: BaseModelRef, label: str, family: Family, prediction_type: str, device: Device, dtype: torch.dtype
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a base model is made of, on the CPU."""
+
+    unet: Any
+    vae: Any
+    text_encoders: list[TextEncoder]
+    scheduler_config: dict[str, Any]
+    zeros_for_empty_prompt: bool
+
+
+def _read_folder(folder: Path, info: BaseModelInfo, dtype: torch.dtype) -> _Parts:
+    encoders = [_load_text_encoder(CLIPTextModel, folder, "", dtype)]
+    if info.family is Family.SDXL:
+        encoders.append(_load_text_encoder(CLIPTextModelWithProjection, folder, "_2", dtype))
+    index = json.loads((folder / "model_index.json").read_text("utf-8"))
+    return _Parts(
+        unet=_load_part(UNet2DConditionModel, folder, "unet", dtype),
+        vae=_load_part(AutoencoderKL, folder, "vae", dtype),
+        text_encoders=encoders,
+        scheduler_config=json.loads((folder / "scheduler" / "scheduler_config.json").read_text("utf-8")),
+        zeros_for_empty_prompt=info.family is Family.SDXL and bool(index.get("force_zeros_for_empty_prompt", True)),
+    )
+
+
+def _read_checkpoint(path: Path, dtype: torch.dtype) -> _Parts:
+    checkpoint = read_checkpoint(path)
+    encoders = []
+    for part in sorted(part for part in checkpoint.configs if part.startswith("text_encoder")):
+        limit = int(checkpoint.configs[part]["max_position_embeddings"])
+        encoders.append(TextEncoder(load_part(checkpoint, part, dtype), load_tokenizer(checkpoint, part), limit))
+    return _Parts(
+        unet=load_part(checkpoint, "unet", dtype),
+        vae=load_part(checkpoint, "vae", dtype),
+        text_encoders=encoders,
+        scheduler_config=checkpoint.configs["scheduler"],
+        zeros_for_empty_prompt=checkpoint.family is Family.SDXL,
+    )
+
+
+def _place_on_device(
+    ref: BaseModelRef, info: BaseModelInfo, parts: _Parts, device: Device, dtype: torch.dtype
 ) -> LoadedModel:
-    folder = ref.path
-    unet = _place(_load_part(UNet2DConditionModel, folder, "unet", dtype), device)
-    vae_dtype = dtype
-    vae = _load_part(AutoencoderKL, folder, "vae", dtype)
+    family, vae, encoders = info.family, parts.vae, parts.text_encoders
     if dtype is torch.float16 and vae.config.force_upcast and family is Family.SDXL:
         # This VAE overflows in half precision and answers black pictures.
-        vae_dtype = torch.float32
-    vae = _place(vae.to(vae_dtype), device)
-    encoders = [_load_text_encoder(CLIPTextModel, folder, "", dtype, device)]
-    if family is Family.SDXL:
-        encoders.append(_load_text_encoder(CLIPTextModelWithProjection, folder, "_2", dtype, device))
-    index = json.loads((folder / "model_index.json").read_text("utf-8"))
-    modules = [unet, vae, *(encoder.module for encoder in encoders)]
+        vae = vae.to(torch.float32)
+    modules = [_place(module, device) for module in (parts.unet, vae, *(encoder.module for encoder in encoders))]
     weights_bytes = sum(
         parameter.numel() * parameter.element_size() for module in modules for parameter in module.parameters()
     )
-    adaptable = {Component.UNET: unet, Component.TEXT_ENCODER: encoders[0].module}
+    adaptable = {Component.UNET: parts.unet, Component.TEXT_ENCODER: encoders[0].module}
     if len(encoders) > 1:
         adaptable[Component.TEXT_ENCODER_2] = encoders[1].module
     return LoadedModel(
         key=ref.key,
-        label=label,
+        label=info.label,
         family=family,
         device=device.torch_device,
         dtype=dtype,
-        unet=unet,
+        unet=parts.unet,
         vae=vae,
         text_encoders=encoders,
-        scheduler_config=json.loads((folder / "scheduler" / "scheduler_config.json").read_text("utf-8")),
-        prediction_type=prediction_type,
-        zeros_for_empty_prompt=family is Family.SDXL and bool(index.get("force_zeros_for_empty_prompt", True)),
+        scheduler_config=parts.scheduler_config,
+        prediction_type=info.prediction_type,
+        zeros_for_empty_prompt=parts.zeros_for_empty_prompt,
         vae_factor=2 ** (len(vae.config.block_out_channels) - 1),
-        preview=load_preview(folder, family, vae.config),
+        preview=load_preview(ref.path, family, vae.config),
         weights_bytes=weights_bytes,
         loras=ModelLoras(family, adaptable, device, dtype, budget_bytes=max(2**28, weights_bytes // 2)),
     )
@@ -195,8 +232,8 @@ def _variant(folder: Path) -> str | None:
     return next((parts[1].split("-")[0] for parts in names if len(parts) == 3), None)
 
 
-def _load_text_encoder(part_class: Any, folder: Path, suffix: str, dtype: torch.dtype, device: Device) -> TextEncoder:
-    module = _place(_load_part(part_class, folder, f"text_encoder{suffix}", dtype), device)
+def _load_text_encoder(part_class: Any, folder: Path, suffix: str, dtype: torch.dtype) -> TextEncoder:
+    module = _load_part(part_class, folder, f"text_encoder{suffix}", dtype)
     tokenizer = CLIPTokenizer.from_pretrained(folder / f"tokenizer{suffix}", local_files_only=True)
     limit = min(int(tokenizer.model_max_length), module.config.max_position_embeddings)
     return TextEncoder(module, tokenizer, limit)

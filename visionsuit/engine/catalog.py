@@ -1,19 +1,22 @@
-"""What a base model's folder says about itself, for pickers and limits. No torch, no weights.
+"""What a base model says about itself, for pickers and limits: a diffusers folder, or a checkpoint in one file. No
+torch, no weights.
 
 A `visionsuit.json` beside `model_index.json` may set `label`, `description`, `default` (width, height, steps,
 guidance, sampler, schedule), `sizes`, `min_size`, `max_size`, `size_step`, `prompt_tokens`, `suggestions`;
-what it leaves out follows from the model's configs.
+what it leaves out follows from the model's configs. A checkpoint has its own in the `.json` of its name.
 """
 
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from visionsuit.engine.base import SAMPLERS, SCHEDULES, BaseModelRef, Family, ModelUnloadable
+from visionsuit.engine.checkpoints import SUFFIX, Checkpoint, beside, list_checkpoints, read_checkpoint
 
 #: Families that the engine renders; others are listed, with the reason.
 RENDERABLE = frozenset({Family.SD1, Family.SD2, Family.SDXL})
@@ -40,7 +43,8 @@ class RenderDefaults:
 
 @dataclass(frozen=True, slots=True)
 class BaseModelInfo:
-    """A base model as a person meets it. Sizes in pixels; `prompt_tokens` is what one prompt chunk holds."""
+    """A base model as a person meets it. `folder` may be a checkpoint in one file; sizes in pixels; `prompt_tokens` is
+    what one prompt chunk holds."""
 
     folder: Path
     key: str
@@ -70,21 +74,28 @@ class BaseModelInfo:
 
 
 def list_base_models(models_dir: Path) -> list[Path]:
-    """Folders in `models_dir` that look like diffusers folders, by name."""
+    """What in `models_dir` looks like a diffusers folder or a checkpoint, by name."""
     if not models_dir.is_dir():
         return []
-    return sorted(entry.parent for entry in models_dir.glob("*/model_index.json"))
+    folders = [entry.parent for entry in models_dir.glob("*/model_index.json")]
+    return sorted([*folders, *list_checkpoints(models_dir)])
 
 
 def content_key(folder: Path) -> str:
-    """Identifies what the folder holds, for caches: hash over `model_index.json` and every file's relative name, size
-    and modification time. Touching a file gives another key, which costs a reload and never a wrong picture.
+    """Identifies what the folder or checkpoint holds, for caches: hash over `model_index.json` and every file's
+    relative name, size and modification time. Touching a file gives another key, which costs a reload and never a wrong
+    picture.
 
     Raises:
-        ModelUnloadable: the folder is not there.
+        ModelUnloadable: it is not there.
     """
     digest = hashlib.sha256()
     try:
+        if is_checkpoint(folder):
+            for file in (folder, *beside(folder)):
+                stat = file.stat()
+                digest.update(f"{file.name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+            return digest.hexdigest()[:32]
         digest.update((folder / "model_index.json").read_bytes())
         for file in sorted(folder.rglob("*")):
             if file.is_file():
@@ -95,17 +106,24 @@ def content_key(folder: Path) -> str:
     return digest.hexdigest()[:32]
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether a base model is one file."""
+    return path.is_file() or (path.suffix.lower() == SUFFIX and not path.is_dir())
+
+
 def read_base_model(folder: Path) -> BaseModelInfo:
-    """Describe the diffusers folder.
+    """Describe the diffusers folder or checkpoint.
 
     Raises:
-        ModelUnloadable: it is no such folder, of an architecture that is not rendered here, or its files are broken.
+        ModelUnloadable: it is neither, of an architecture that is not rendered here, or its files are broken.
     """
     return _read_base_model(folder, content_key(folder))
 
 
 @lru_cache(maxsize=64)
 def _read_base_model(folder: Path, key: str) -> BaseModelInfo:
+    if is_checkpoint(folder):
+        return _describe_checkpoint(read_checkpoint(folder), key)
     index = _read_json(folder, "model_index.json")
     if index is None:
         raise ModelUnloadable(f"{folder.name} is no diffusers folder: it has no model_index.json.")
@@ -124,25 +142,65 @@ def _read_base_model(folder: Path, key: str) -> BaseModelInfo:
     for part in ("unet", "vae", "text_encoder"):
         if not any((folder / part).glob("*.safetensors")):
             raise ModelUnloadable(f"{folder.name} has no safetensors weights in {part}/.")
-    return _assemble(folder, key, family, unet, vae, text, _read_json(folder, "visionsuit.json") or {})
+    scheduler = _read_json(folder, "scheduler/scheduler_config.json") or {}
+    tokenizer = _read_json(folder, "tokenizer/tokenizer_config.json") or {}
+    sample, factor = unet.get("sample_size"), _factor(vae)
+    return _assemble(
+        folder,
+        key,
+        family,
+        label=folder.name,
+        side=factor * (sample if isinstance(sample, int) else 64),
+        factor=factor,
+        tokens=min(
+            _positive(tokenizer.get("model_max_length"), 77), _positive(text.get("max_position_embeddings"), 77)
+        ),
+        prediction_type=str(scheduler.get("prediction_type", "epsilon")),
+        weights_bytes=sum(file.stat().st_size for file in folder.rglob("*.safetensors")),
+        own=_read_json(folder, "visionsuit.json") or {},
+    )
+
+
+def _describe_checkpoint(checkpoint: Checkpoint, key: str) -> BaseModelInfo:
+    return _assemble(
+        checkpoint.path,
+        key,
+        checkpoint.family,
+        label=checkpoint.path.stem,
+        side=checkpoint.side,
+        factor=_factor(checkpoint.configs["vae"]),
+        tokens=min(77, checkpoint.configs["text_encoder"]["max_position_embeddings"]),
+        prediction_type=checkpoint.prediction_type,
+        weights_bytes=checkpoint.weights_bytes,
+        own=checkpoint.own,
+    )
+
+
+def _factor(vae: Mapping[str, Any]) -> int:
+    """Pixels per latent."""
+    return 2 ** (len(vae.get("block_out_channels", (0, 0, 0, 0))) - 1)
 
 
 def _assemble(
-    folder: Path, key: str, family: Family, unet: dict, vae: dict, text: dict, own: dict[str, Any]
+    folder: Path,
+    key: str,
+    family: Family,
+    *,
+    label: str,
+    side: int,
+    factor: int,
+    tokens: int,
+    prediction_type: str,
+    weights_bytes: int,
+    own: Mapping[str, Any],
 ) -> BaseModelInfo:
-    factor = 2 ** (len(vae.get("block_out_channels", (0, 0, 0, 0))) - 1)
-    sample = unet.get("sample_size")
-    side = factor * (sample if isinstance(sample, int) else 64)
-    scheduler = _read_json(folder, "scheduler/scheduler_config.json") or {}
-    tokenizer = _read_json(folder, "tokenizer/tokenizer_config.json") or {}
-    tokens = min(_positive(tokenizer.get("model_max_length"), 77), _positive(text.get("max_position_embeddings"), 77))
     step = math.lcm(8, factor)
     sizes = _sizes(own.get("sizes")) or (_SDXL_SIZES if side == 1024 else _default_sizes(side, step))
     suggestions = own.get("suggestions")
     return BaseModelInfo(
         folder=folder,
         key=key,
-        label=_text(own.get("label")) or folder.name,
+        label=_text(own.get("label")) or label,
         description=_text(own.get("description")),
         family=family,
         default=_defaults(own.get("default"), side, family),
@@ -151,11 +209,11 @@ def _assemble(
         max_size=_positive(own.get("max_size"), side * 2),
         size_step=_positive(own.get("size_step"), step),
         prompt_tokens=_positive(own.get("prompt_tokens"), tokens),
-        prediction_type=str(scheduler.get("prediction_type", "epsilon")),
+        prediction_type=prediction_type,
         suggestions=tuple(entry for entry in suggestions if isinstance(entry, str))
         if isinstance(suggestions, list)
         else (),
-        weights_bytes=sum(file.stat().st_size for file in folder.rglob("*.safetensors")),
+        weights_bytes=weights_bytes,
     )
 
 

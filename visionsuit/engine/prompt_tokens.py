@@ -12,6 +12,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
 from visionsuit.engine.base import ModelUnloadable
+from visionsuit.engine.checkpoints import Checkpoint, read_checkpoint
+from visionsuit.engine.clip_vocabulary import clip_vocabulary, pad_token
 from visionsuit.engine.prompt_syntax import fill_chunks, parse_prompt
 
 _WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
@@ -34,10 +36,10 @@ class _Encoder:
 
 
 def measure_prompt(folder: Path, key: str, text: str) -> PromptSize:
-    """Size of a prompt with its syntax (choices made, LoRA tags taken out) for the diffusers folder.
+    """Size of a prompt with its syntax (choices made, LoRA tags taken out) for the diffusers folder or checkpoint.
 
     Args:
-        key: identifies the folder's content.
+        key: identifies its content.
 
     Raises:
         ModelUnloadable: its tokenizer cannot be read.
@@ -59,6 +61,8 @@ def may_fill(text: str, room: int) -> int:
 
 @lru_cache(maxsize=8)
 def _encoders(folder: Path, key: str) -> tuple[_Encoder, ...]:
+    if folder.is_file():
+        return _encoders_of(read_checkpoint(folder))
     try:
         return tuple(
             _load(folder / f"tokenizer{suffix}", folder / f"text_encoder{suffix}")
@@ -73,10 +77,25 @@ def _fail(folder: Path) -> tuple[_Encoder, ...]:
     raise ModelUnloadable(f"The base model in {folder.name} has no tokenizer.")
 
 
+def _encoders_of(checkpoint: Checkpoint) -> tuple[_Encoder, ...]:
+    """All checkpoints have CLIP's own vocabulary; it is padded as the text encoder is."""
+    configs = [config for part, config in checkpoint.configs.items() if part.startswith("text_encoder")]
+    return tuple(
+        _make(*clip_vocabulary(), {"pad_token": pad_token(config)}, [config["max_position_embeddings"]])
+        for config in configs
+    )
+
+
 def _load(folder: Path, text_encoder: Path) -> _Encoder:
-    """CLIP's tokenizer, from the vocabulary alone, as transformers makes it."""
     config = _json(folder / "tokenizer_config.json")
-    vocabulary, merges = _vocabulary(folder)
+    limits = [config.get("model_max_length"), _json(text_encoder / "config.json").get("max_position_embeddings")]
+    return _make(*_vocabulary(folder), config, limits)
+
+
+def _make(
+    vocabulary: dict[str, int], merges: list[tuple[str, str]], config: dict[str, Any], limits: list[Any]
+) -> _Encoder:
+    """CLIP's tokenizer, from the vocabulary alone, as transformers makes it."""
     names = {name: _content(config.get(name), "<|endoftext|>") for name in ("unk_token", "eos_token", "pad_token")}
     tokenizer = Tokenizer(
         BPE(
@@ -99,7 +118,6 @@ def _load(folder: Path, text_encoder: Path) -> _Encoder:
     )
     special = dict.fromkeys([*names.values(), _content(config.get("bos_token"), "<|startoftext|>")])
     tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in special])
-    limits = [config.get("model_max_length"), _json(text_encoder / "config.json").get("max_position_embeddings")]
     room = min([int(limit) for limit in limits if isinstance(limit, int | float) and limit > 2], default=77) - 2
     return _Encoder(lambda text: tokenizer.encode(text, add_special_tokens=False).ids, room)
 
