@@ -132,7 +132,7 @@ export function formTemplate(form, { baseModels, samplers, schedules, baseModel,
     <div class="field" data-control="prompt">
       <div class="vs-gen-label"><label class="label" for="gen-prompt">Prompt</label><span class="vs-counter" data-counter="prompt" aria-live="off"></span></div>
       <textarea class="textarea vs-gen-prompt" id="gen-prompt" data-bind="prompt" rows="4" maxlength="${PROMPT_MOST}" placeholder="What should the picture show?" aria-keyshortcuts="Control+Enter" data-keep></textarea>
-      ${error("prompt")}
+      ${error("prompt")}<div class="vs-notes" data-notes="prompt" aria-live="polite" data-keep></div>
       ${baseModel?.suggestions?.length > 0 && html`<div class="vs-suggestions" aria-label="Ideas">${baseModel.suggestions.map(
         (text) => html`<button type="button" class="chip" data-suggest="${text}" title="${text}"><span class="ellipsis">${text}</span></button>`,
       )}</div>`}
@@ -140,7 +140,7 @@ export function formTemplate(form, { baseModels, samplers, schedules, baseModel,
 
     <div class="field" data-control="negative_prompt">
         <div class="vs-gen-label"><label class="label" for="gen-negative">Negative prompt</label><span class="vs-counter" data-counter="negative_prompt"></span></div>
-        <textarea class="textarea vs-gen-negative" id="gen-negative" data-bind="negative_prompt" rows="1" maxlength="${PROMPT_MOST}" placeholder="What should stay out of it" data-keep></textarea>${error("negative_prompt")}
+        <textarea class="textarea vs-gen-negative" id="gen-negative" data-bind="negative_prompt" rows="1" maxlength="${PROMPT_MOST}" placeholder="What should stay out of it" data-keep></textarea>${error("negative_prompt")}<div class="vs-notes" data-notes="negative_prompt" aria-live="polite" data-keep></div>
       </div>
 
     ${baseModels.length > 1 && html`<div class="field" data-control="base_model_id"><span class="label" id="gen-base">Base model</span>

@@ -2,11 +2,12 @@
 // the server, so the page can be closed and comes back to them.
 import { ApiError, View, api, confirmDialog, copyText, debounce, define, emptyState, errorState, html, icon, loginUrl, query, render, session, store, toast, toastError } from "./core.js";
 import { formFromJob, formFromRecipe, recipeOf } from "./generate_fill.js";
-import { PROMPT_MOST, SEED_MOST, bounds, formRequest, formTemplate, freshForm, promptCount, repeatRequest, within } from "./generate_form.js";
+import { PROMPT_MOST, SEED_MOST, bounds, formRequest, formTemplate, freshForm, repeatRequest, within } from "./generate_form.js";
 import { JobFeed, isActive } from "./job_feed.js";
 import { fileName, phaseOf } from "./job_progress.js";
 import { openLightbox } from "./lightbox.js";
 import "./lora_mixer.js";
+import { PromptChecker, counterOf, notesOf, withoutTags } from "./prompt_check.js";
 import { recipeText } from "./recipe.js";
 import { saveGeneration } from "./save_dialog.js";
 
@@ -31,10 +32,12 @@ class Generator extends View {
   #advanced = false;
   #submitting = false;
   #unkept = false;
+  #checker = null;
   #keepSoon = debounce(() => this.#keepForm(), 250);
 
   start() {
     this.#feed = new JobFeed(this.signal);
+    this.#checker = new PromptChecker(this.signal, () => this.#drawChecks());
     this.#advanced = store.get("generate-advanced", false);
     this.listen(this.#feed, "job", (event) => this.#jobChanged(event.detail));
     this.listen(this.#feed, "gone", (event) => this.#jobGone(event.detail));
@@ -125,6 +128,7 @@ class Generator extends View {
       this.#save();
     });
     this.on("mix-trigger", "vs-lora-mixer", (event) => this.#insert(event.detail));
+    this.on("click", "[data-take-tags]", () => this.#takeTags());
     this.on("click", "[data-send]", () => this.#submit());
     this.on("submit", "form", (event) => event.preventDefault());
     this.listen(
@@ -236,15 +240,41 @@ class Generator extends View {
   }
 
   #count(field) {
-    const name = field.dataset.bind;
+    if (field.dataset.bind === "prompt" && this.mixer) this.mixer.prompt = field.value;
+    if (this.#session?.user) this.#checker.look(this.#form);
+    this.#drawCheck(field.dataset.bind);
+  }
+
+  #drawChecks() {
+    for (const name of ["prompt", "negative_prompt"]) this.#drawCheck(name);
+  }
+
+  /** Number of tokens over a prompt, and notes under it. */
+  #drawCheck(name) {
     const counter = this.querySelector(`[data-counter="${name}"]`);
-    if (counter) {
-      const { text, title, level } = promptCount(field.value, this.#base.prompt_tokens);
-      counter.textContent = text;
-      counter.title = title;
-      counter.dataset.level = level;
+    if (!counter) return;
+    const value = this.#form[name] ?? "";
+    const check = this.#checker.of(name, value);
+    // Between two answers the last one stands, so that nothing flickers while somebody types.
+    const { text, title, level } = counterOf(value, check ?? (value.trim() ? this.#checker.last(name) : null), this.#base.prompt_tokens);
+    counter.textContent = text;
+    counter.title = title;
+    counter.dataset.level = level;
+    if (check || !value.trim()) render(this.querySelector(`[data-notes="${name}"]`), notesOf(check));
+  }
+
+  /** LoRA tags of the prompt become rows of the mixer, where they have sliders. */
+  async #takeTags() {
+    const check = this.#checker.of("prompt", this.#form.prompt);
+    if (!check?.loras.length) return;
+    try {
+      for (const { model_id, version_id, weight, text_encoder_weight } of check.loras) await this.mixer.addById(model_id, { version_id, weight, text_encoder_weight });
+    } catch (error) {
+      toastError(error);
+      return;
     }
-    if (name === "prompt" && this.mixer) this.mixer.prompt = field.value;
+    const there = new Set(this.mixer.rows.map((row) => row.model_id));
+    this.#set({ prompt: withoutTags(this.#form.prompt, check.loras.filter((lora) => there.has(lora.model_id))) });
   }
 
   #field(name) {

@@ -1,7 +1,9 @@
 // The LoRA mix of a render: one row each with weight, mute and solo, order and trigger.
 import { View, api, define, html, icon, render, toastError } from "./core.js";
 import { placeholderStyle } from "./dom.js";
-import { fits, pickLoras } from "./lora_picker.js";
+import { askFits, knownFit } from "./lora_fits.js";
+import "./lora_meter.js";
+import { pickLoras } from "./lora_picker.js";
 
 export const MOST_LORAS = 12;
 const LIMIT = 2;
@@ -161,6 +163,7 @@ export class LoraMixer extends View {
       if (other !== field || done) other.value = weight;
       if (other.type === "range") other.style.setProperty("--at", rangeAt(weight));
     }
+    this.#measure();
     this.dispatchEvent(new CustomEvent("mix-changed", { bubbles: true }));
   }
 
@@ -184,23 +187,35 @@ export class LoraMixer extends View {
           <button type="button" class="btn small" data-add ${rows.length >= MOST_LORAS ? html`disabled` : ""}>${icon("plus", { size: 16 })}Add LoRA</button></div>
         ${rows.length === 0 && html`<button type="button" class="vs-mix-empty" data-add>${icon("mix", { size: 22 })}<span>Mix in styles and subjects from the library, up to ${MOST_LORAS} at once.</span></button>`}
         <ul class="vs-mix" aria-labelledby="mix-label">${rows.map((row, index) => this.#row(row, index, solo))}</ul>
+        <vs-lora-meter></vs-lora-meter>
         <p class="error-text" role="alert" ${this.#error ? "" : html`hidden`}>${this.#error}</p>`,
     );
     // The attribute alone does not move a slider that somebody has moved.
     for (const field of this.querySelectorAll("input[data-weight]")) {
       if (field !== document.activeElement || field.type === "range") field.value = this.#rows[indexOf(field)][field.dataset.weight] ?? this.#rows[indexOf(field)].weight;
     }
+    this.#measure();
+  }
+
+  /** What the files say: whether each LoRA fits, and how they get on with each other. */
+  #measure() {
+    const active = heard(this.#rows);
+    const titles = new Map(active.map((row) => [row.model_id, row.title]));
+    this.querySelector("vs-lora-meter")?.show(this.#baseModel, mixRequest(this.#rows).map((lora) => ({ ...lora, title: titles.get(lora.model_id) })));
+    askFits(this.#baseModel, this.#rows.map((row) => row.model_id), this.signal)
+      .then((news) => news && this.#draw())
+      .catch(() => {}); // the next change asks again, and sending the request tells for sure
   }
 
   #row(row, index, solo) {
     const silent = solo ? !row.solo : row.muted;
-    const other = !fits(row, this.#baseModel);
+    const fit = knownFit(this.#baseModel, row.model_id);
     return html`<li data-key="${row.model_id}" data-index="${index}" class="${silent ? "is-silent" : ""}">
       <div class="vs-mix-top">
         <span class="vs-mix-grip" data-grip draggable="true" title="Drag to reorder">${icon("grip", { size: 16 })}</span>
         <a class="vs-mix-thumb" href="/models?id=${encodeURIComponent(row.model_id)}" style="${placeholderStyle(row.cover)}" tabindex="-1" aria-hidden="true">${row.cover ? html`<img src="${row.cover.small}" alt="" draggable="false" />` : icon("model", { size: 20 })}</a>
         <span class="vs-mix-title"><a class="ellipsis" href="/models?id=${encodeURIComponent(row.model_id)}" title="${row.title}">${row.title}</a>
-          ${other ? html`<small class="is-warning">Made for ${row.base_model || row.family}</small>` : row.trigger
+          ${fit?.fits === false ? html`<small class="is-warning" title="${fit.reason}">Does not fit ${this.#baseModel.label}</small>` : row.trigger
             ? html`<button type="button" class="vs-mix-trigger" data-trigger="${row.trigger}" aria-pressed="${this.#isIn(row) ? "true" : "false"}" title="${this.#isIn(row) ? "Already in the prompt" : "Put the trigger into the prompt"}">${icon(this.#isIn(row) ? "check" : "plus", { size: 13 })}<span class="ellipsis">${row.trigger}</span></button>`
             : html`<small>No trigger needed</small>`}</span>
         <span class="vs-mix-buttons">

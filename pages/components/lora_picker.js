@@ -1,6 +1,7 @@
 // Dialog to choose LoRAs: the whole library, searched on the server, narrowed to what fits the base model.
 import { api, emptyState, fragment, html, icon, openDialog, render } from "./core.js";
 import { placeholderStyle, thumbImage } from "./dom.js";
+import { askFits, knownFit } from "./lora_fits.js";
 import "./search_bar.js";
 import { TYPE_LABELS, addressOf } from "./tile.js";
 import "./tile_grid.js";
@@ -8,15 +9,6 @@ import "./tile_grid.js";
 const MIXABLE = new Set(["LORA", "LYCORIS"]);
 /** Pages read in one go when filtering leaves little of each. */
 const PAGES_AT_ONCE = 6;
-
-/** Whether a LoRA card may work on a base model, as far as the card tells; the server knows for sure. */
-export function fits(card, baseModel) {
-  if (!baseModel || !card.family || card.family === "other") return true;
-  if (card.family !== baseModel.family) return false;
-  // Models of one family can still differ in size; a card made for another named one says so.
-  const demo = (name) => /visionsuit/i.test(name ?? "");
-  return !card.base_model || demo(card.base_model) === demo(baseModel.label);
-}
 
 /**
  * @param {object} options baseModel: item of /api/base-models; chosen: ids in the mix; most: how many it may hold;
@@ -56,14 +48,16 @@ export function pickLoras({ baseModel, chosen, most, add, remove }) {
 
   grid.configure({
     label: "LoRAs",
-    tile: (item) => pickTile(item, fits(item, baseModel)),
+    tile: (item) => pickTile(item, knownFit(baseModel, item.id)),
     decorate: mark,
     load: async (cursor, limit, signal) => {
       const items = [];
       let next = cursor;
       for (let page = 0; page < PAGES_AT_ONCE; page++) {
         const found = await api("/api/models", { query: { q: state.q, tag: state.tag, sort: state.q ? "relevance" : "newest", cursor: next, limit }, signal });
-        items.push(...found.items.filter((item) => MIXABLE.has(item.type) && (!state.fitting || fits(item, baseModel))));
+        const loras = found.items.filter((item) => MIXABLE.has(item.type));
+        await askFits(baseModel, loras.map((item) => item.id), signal);
+        items.push(...loras.filter((item) => !state.fitting || knownFit(baseModel, item.id)?.fits !== false));
         next = found.next_cursor;
         if (!next || items.length >= 12) break;
       }
@@ -119,8 +113,9 @@ export function pickLoras({ baseModel, chosen, most, add, remove }) {
   return dialog.closed;
 }
 
-function pickTile(item, fitting) {
-  return html`<div class="vs-tile vs-pick ${item.cover ? "" : "has-no-picture"} ${fitting ? "" : "is-other"}" style="${placeholderStyle(item.cover)}">
+function pickTile(item, fit) {
+  const other = fit?.fits === false;
+  return html`<div class="vs-tile vs-pick ${item.cover ? "" : "has-no-picture"} ${other ? "is-other" : ""}" title="${other ? fit.reason : ""}" style="${placeholderStyle(item.cover)}">
     <a href="${addressOf(item)}" role="button" aria-label="${item.title}">
       ${item.cover ? thumbImage(item.cover, { sizes: "(max-width: 560px) 46vw, 200px" }) : icon("model", { size: 36 })}
       <span class="vs-pick-mark">${icon("check", { size: 18 })}</span>

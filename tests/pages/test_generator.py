@@ -1,6 +1,7 @@
 """The generator: what is typed is what is rendered, what cannot be rendered says why, and pictures lead back here."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -50,9 +51,9 @@ def test_what_is_set_is_what_is_rendered(open_page: OpenPage, site: Site) -> Non
     page = open_page("/generate", email=email)
     counter = page.locator("[data-counter=prompt]")
     prompt(page).fill("an owl")
-    expect(counter).to_have_text("≈ 2 tokens")
-    prompt(page).fill("an owl on a branch, " * 12)
-    expect(counter).to_contain_text("parts")
+    expect(counter).to_have_text("2 / 30 tokens")
+    prompt(page).fill("an owl on a branch, " * 16)
+    expect(counter).to_contain_text("chunks of 30")
     prompt(page).fill("an owl at night")
     page.get_by_label("Negative prompt").fill("day")
     size = page.locator("[data-size]").last
@@ -132,7 +133,7 @@ def test_the_mix_triggers_mute_order_and_both_weights(open_page: OpenPage, site:
     picker.get_by_role("button", name="Mixtwo").click()
     expect(picker).to_contain_text("3 of 12 chosen")
     page.keyboard.press("Escape")
-    rows = page.locator("vs-lora-mixer li")
+    rows = page.locator("vs-lora-mixer li[data-index]")
     expect(rows.locator(".vs-mix-title a")).to_have_text(["Mixone", "Mixthree", "Mixtwo"])
     prompt(page).fill("a boat")
     rows.nth(0).get_by_role("button", name="mixone style").click()
@@ -155,6 +156,68 @@ def test_the_mix_triggers_mute_order_and_both_weights(open_page: OpenPage, site:
     assert mix[1][:2] == ("Mixtwo", 2)
     page.get_by_role("button", name="Solo Mixthree").click()
     expect(page.locator("vs-lora-mixer")).to_contain_text("1 of 3 active")
+
+
+def test_the_meter_says_who_drowns_whom(open_page: OpenPage, site: Site) -> None:
+    curator = site.person(Role.CURATOR)
+    cards = [add_lora(site, curator, title, seed=seed) for seed, title in ((511, "Quiet <b>"), (512, "Loud"))]
+    page = open_page(f"/generate?lora={cards[0]}", email=site.person())
+    meter = page.locator("vs-lora-meter")
+    expect(page.locator("vs-lora-mixer li[data-index]")).to_have_count(1)
+    expect(meter).to_be_empty()
+    page.goto(f"/generate?lora={cards[1]}")
+    expect(meter.get_by_role("img")).to_have_count(1)
+    expect(meter).to_contain_text("“Quiet <b>” and “Loud”")
+    page.get_by_label("Weight of Quiet <b>", exact=True).fill("0.1")
+    page.get_by_label("Weight of Loud", exact=True).fill("2")
+    expect(meter).to_contain_text("“Loud” drowns “Quiet <b>”")
+    expect(meter.get_by_role("img")).to_have_attribute(
+        "aria-label", re.compile(r"Quiet <b> \d percent, Loud 9\d percent")
+    )
+    page.get_by_role("button", name="Mute Loud").click()
+    expect(meter).to_be_empty()
+
+
+def test_a_prompt_is_counted_and_its_tags_go_into_the_mixer(open_page: OpenPage, site: Site) -> None:
+    curator = site.person(Role.CURATOR)
+    add_lora(site, curator, "Tagged", seed=521)
+    page = open_page("/generate", email=site.person())
+    prompt(page).fill("a harbour, <lora:Tagged:0.65>, fog, __nothinglikeit__")
+    notes = page.locator("[data-notes=prompt]")
+    expect(notes.locator(".is-bad")).to_contain_text("nothinglikeit")
+    prompt(page).fill("a harbour, <lora:Tagged:0.65>, fog <lora:nobody:1>")
+    expect(notes.locator(".is-bad")).to_contain_text("<lora:nobody:1>")
+    expect(notes.locator("code")).to_have_text("<lora:Tagged:0.65>")
+    notes.get_by_role("button", name="Put into the mixer").click()
+    expect(page.locator("vs-lora-mixer li")).to_contain_text("Tagged")
+    expect(page.get_by_label("Weight of Tagged", exact=True)).to_have_value("0.65")
+    expect(prompt(page)).to_have_value("a harbour, fog <lora:nobody:1>")
+    page.get_by_label("Negative prompt").fill("<lora:Tagged:1>")
+    expect(page.locator("[data-notes=negative_prompt]")).to_contain_text("negative prompt")
+
+
+def test_the_picker_knows_what_fits_from_the_files(open_page: OpenPage, site: Site) -> None:
+    curator = site.person(Role.CURATOR)
+    add_lora(site, curator, "Fitting one", seed=531, tags=["fitting"], base_model="SDXL")
+    with site.client(curator) as client:
+        files = {
+            "file": ("w.safetensors", lora_bytes(seed=532, inputs=96)),
+            "cover": ("c.png", png(532), "image/png"),
+        }
+        data = {"title": "Other width", "trigger": "x", "tags": ["fitting"], "base_model": "VisionSuit Demo"}
+        client.post("/api/uploads/models", data={**data, "visibility": "public"}, files=files).raise_for_status()
+    page = open_page("/generate", email=site.person())
+    page.get_by_role("button", name="Add LoRA").click()
+    picker = page.locator("dialog.vs-picker")
+    picker.get_by_role("combobox").fill("fitting")
+    tiles = picker.locator(".vs-grid:not([aria-busy]) .vs-tile[data-index]")
+    expect(tiles).to_have_count(1)
+    expect(tiles).to_contain_text("Fitting one")
+    picker.get_by_role("button", name="Fits").click()
+    expect(tiles).to_have_count(2)
+    picker.get_by_role("button", name="Other width").click()
+    page.keyboard.press("Escape")
+    expect(page.locator("vs-lora-mixer li")).to_contain_text("Does not fit")
 
 
 def test_a_lora_that_does_not_fit_is_refused_with_the_reason(open_page: OpenPage, site: Site, watched: Watched) -> None:
