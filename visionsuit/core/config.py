@@ -5,6 +5,7 @@ the working directory is read too. What an administrator changes at run time is 
 here as its default.
 """
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -50,6 +51,18 @@ class StorageSettings(BaseModel):
     path_style: bool = Field(True, description="Path-style S3 addresses (MinIO needs them).")
 
 
+def _hub_endpoint() -> str:
+    return os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+
+
+class HubSettings(BaseModel):
+    endpoint: str = Field(
+        default_factory=_hub_endpoint, description="Address of the model hub; `HF_ENDPOINT`, or huggingface.co."
+    )
+    token: SecretStr | None = Field(None, description="Access token of the hub, for repositories that ask for one.")
+    reserve_bytes: int = Field(2 * 1024**3, description="Disk space that downloads leave free, bytes.")
+
+
 class Limits(BaseModel):
     weights_bytes: int = Field(2 * 1024**3, description="Largest weights file (safetensors or zip), bytes.")
     image_bytes: int = Field(10 * 1024**2, description="Largest image file, bytes.")
@@ -72,7 +85,13 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(7860, description="Port to listen on.")
     data_dir: Path = Field(Path("data"), description="Folder for database, files, signing secret and caches.")
-    models_dir: Path = Field(Path("models_cache"), description="Folder of base models, one diffusers folder each.")
+    models_dir: Path = Field(
+        Path("models_cache"), description="Folder of base models: diffusers folders and `.safetensors` checkpoints."
+    )
+    base_model_dirs: list[Path] = Field(
+        default_factory=list, description="Further folders from which administrators may add base models, as JSON."
+    )
+    hub: HubSettings = Field(default_factory=HubSettings)
     database_url: str | None = Field(None, description="SQLAlchemy address; SQLite in the data folder if unset.")
     storage: StorageSettings = StorageSettings()
     engine: EngineKind = Field(

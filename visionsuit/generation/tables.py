@@ -1,6 +1,7 @@
 """Base models, render requests and their pictures."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,11 +12,22 @@ from visionsuit.core.ids import new_id
 from visionsuit.db import UtcDateTime
 
 
+class Origin(StrEnum):
+    """How a base model came into the list."""
+
+    FOUND = "found"  #: It lies in the models folder.
+    PATH = "path"  #: An administrator named its path.
+    HUB = "hub"  #: It was downloaded from a model hub into the models folder.
+
+
 class BaseModel(SQLModel, table=True):
-    """A checkpoint that administrators let people render with: a folder in the models folder.
+    """What administrators let people render with: a diffusers folder, or a checkpoint in one file.
 
     Attributes:
-        folder: name in the models folder.
+        folder: name in the models folder, or a whole path.
+        origin, repo_id, revision, repo_file: where it came from; `repo_file` is the one file that is wanted of the
+            hub's repository, None for all that a diffusers folder needs. fetch_job: id of the latest download.
+        overrides: what an administrator says instead of what its files say: label, description, default, sizes.
         key: identifies the folder's content, for caches and measured speeds.
         default: width, height, steps, guidance, sampler, schedule.
         sizes: suggested [width, height] pairs. Every size in pixels.
@@ -44,6 +56,12 @@ class BaseModel(SQLModel, table=True):
     is_default: bool = False
     position: int = 0
     trouble: str | None = None
+    origin: Origin = Field(default=Origin.FOUND, sa_type=sa.String(16))
+    repo_id: str | None = Field(default=None, max_length=200)
+    revision: str | None = Field(default=None, max_length=200)
+    repo_file: str | None = Field(default=None, max_length=255)
+    fetch_job: str | None = Field(default=None, max_length=32)
+    overrides: dict[str, Any] = Field(default_factory=dict, sa_type=sa.JSON)
     created_at: datetime = Field(default_factory=utcnow, sa_type=UtcDateTime)
     updated_at: datetime = Field(default_factory=utcnow, sa_type=UtcDateTime)
 
