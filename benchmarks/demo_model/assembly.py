@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from benchmarks.demo_model.codes import CELL_NUMBERS, CELLS, CODE, LOUD, Codes, to_cells
+from benchmarks.demo_model.codes import CELL_NUMBERS, CELLS, CODE, LOUD, Codes, from_cells, to_cells
 from benchmarks.demo_model.networks import CONTEXT, LATENT_CHANNELS, LATENT_SIDE, TEXT_WIDTH
 from benchmarks.demo_model.textcoder import (
     END,
@@ -39,6 +39,9 @@ _DEAF = 200.0
 _SMALL = 0.1
 _NAMES = {"q": "self_attn.q_proj", "k": "self_attn.k_proj", "v": "self_attn.v_proj", "o": "self_attn.out_proj",
           "fc1": "mlp.fc1", "fc2": "mlp.fc2", "norm1": "layer_norm1", "norm2": "layer_norm2"}  # fmt: skip
+_KINDS = ("weight", "bias")
+#: A code's part of a memory token's squares, about, when the third layer reads it.
+_CODE_SQUARES = 9 * 0.95
 Weights = dict[str, Tensor]
 
 
@@ -81,6 +84,31 @@ def assemble(coder: TextCoder, codes: Codes, tokenizer: CLIPTokenizer) -> CLIPTe
     assert all("position_ids" in key for key in missing.missing_keys), missing
     _tune_first(model, tokenizer)
     return model.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def disassemble(model: CLIPTextModel, tokenizer: CLIPTokenizer) -> tuple[TextCoder, Codes]:
+    """What a model of `assemble` was made from, but for `spread`, of which only the first numbers are to be found: the
+    rest is not a number."""
+    state = {key.removeprefix("text_model."): value for key, value in model.state_dict().items()}
+    coder = TextCoder(tokenizer)
+    places = state["embeddings.position_embedding.weight"]
+    coder.token_embed.copy_(state["embeddings.token_embedding.weight"])
+    coder.place_embed.copy_(places[:CELLS])
+    coder.memory_embed.copy_(places[CELLS:].mean(0))
+    for number, block in enumerate(coder.blocks):
+        layer = f"encoder.layers.{number}."
+        names = {f"{ours}.{kind}": f"{layer}{theirs}.{kind}" for ours, theirs in _NAMES.items() for kind in _KINDS}
+        block.load_state_dict({ours: state[theirs] for ours, theirs in names.items()})
+    layer = f"encoder.layers.{LAYERS}.mlp.fc1."
+    up, up_bias = state[f"{layer}weight"], state[f"{layer}bias"]
+    divided, picture = _spread(_CODE_SQUARES), CELLS * CELL_NUMBERS
+    directions = up[:picture, CELLS : CELLS + CODE].T * GAIN / divided
+    centre = up_bias[:picture] - (_BIAS - _GATE)
+    spread = torch.full((CODE,), torch.nan)
+    spread[:CELL_NUMBERS] = divided / (up[picture : picture + CELL_NUMBERS, CELLS:].diagonal() * GAIN)
+    mean, basis = from_cells(centre[None]).flatten(), from_cells(directions).flatten(1).T.contiguous()
+    return coder, Codes(mean, basis, spread)
 
 
 def _tune_first(model: CLIPTextModel, tokenizer: CLIPTokenizer) -> None:
@@ -130,7 +158,7 @@ def _spread_of_first(hush: float) -> float:
 
 def _spreading_layer(codes: Codes) -> Weights:
     """Hidden units 64k..64k+63 say cell k's numbers, the next 64 clear what was there."""
-    divided = _spread(9 * 0.95)
+    divided = _spread(_CODE_SQUARES)
     up, up_bias = torch.zeros(HIDDEN, TEXT_WIDTH), torch.zeros(HIDDEN)
     down, down_bias = torch.zeros(TEXT_WIDTH, HIDDEN), torch.zeros(TEXT_WIDTH)
     pictures = codes.basis.T.reshape(CODE, LATENT_CHANNELS, LATENT_SIDE, LATENT_SIDE)

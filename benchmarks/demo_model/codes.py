@@ -35,6 +35,12 @@ def to_cells(latents: Tensor) -> Tensor:
     return split.permute(0, 2, 5, 3, 6, 1, 4, 7).reshape(len(latents), CELLS, CELL_NUMBERS)
 
 
+def from_cells(cells: Tensor) -> Tensor:
+    """[n, 1024 of all cells] -> [n, 4, 16, 16]: the other way round."""
+    split = cells.view(len(cells), 4, 4, 2, 2, LATENT_CHANNELS, 2, 2)  # cell y, x, quadrant y, x, channel, pixel y, x
+    return split.permute(0, 5, 1, 3, 6, 2, 4, 7).reshape(len(cells), LATENT_CHANNELS, LATENT_SIDE, LATENT_SIDE)
+
+
 @dataclass(frozen=True)
 class Codes:
     """Principal components of latent pictures: `mean` [1024], `basis` [1024, 160], `spread` [160]."""
@@ -73,6 +79,10 @@ class Codes:
     def load(cls, path: Path) -> "Codes":
         return cls(**torch.load(path, weights_only=True))
 
+    def measured(self, latents: Tensor) -> "Codes":
+        """The same components with the spread that a sample has."""
+        return Codes(self.mean, self.basis, self.of(latents).square().mean(0).sqrt())
+
     @classmethod
     def fit(cls, latents: Tensor) -> "Codes":
         """Components of a sample [n, 4, 16, 16] of what training draws."""
@@ -106,9 +116,9 @@ class LatentBank:
         return torch.stack(made)
 
     @torch.no_grad()
-    def encode(self, scenes: list[Scene]) -> Tensor:
+    def encode(self, scenes: list[Scene], *, varied: bool = False) -> Tensor:
         """[n, 4, 16, 16], the mean of the VAE's answer."""
-        pictures = compose(self._vocabulary, scenes).to(self._vae.device)
+        pictures = compose(self._vocabulary, scenes, varied=varied).to(self._vae.device)
         return self._vae.encode(pictures.contiguous(memory_format=torch.channels_last)).latent_dist.mean.float()
 
     def of(self, scenes: list[Scene]) -> Tensor:

@@ -22,8 +22,12 @@ NEAR = 4
 Figures = dict[str, float]
 
 
-def evaluate(model: Path, loras: Path, work: Path, vocabulary: Vocabulary, out: Path) -> dict[str, Figures]:
+def evaluate(
+    model: Path, loras: Path, work: Path, vocabulary: Vocabulary, out: Path, asked: int = 200
+) -> dict[str, Figures]:
     """All figures, also kept in `<out>/evaluation.json`, and contact sheets beside it.
+
+    `asked` training prompts, half as many unseen combinations, a fifth of them at few steps.
 
     Figures that are there already are not taken again: delete the file after the model has changed.
     """
@@ -33,7 +37,7 @@ def evaluate(model: Path, loras: Path, work: Path, vocabulary: Vocabulary, out: 
     figures: dict[str, Figures] = json.loads(kept.read_text()) if kept.exists() else {}
     judge, pipeline = load_judge(work, vocabulary), load_pipeline(model)
     if "seeds" not in figures:
-        figures |= base_figures(judge, pipeline, vocabulary, out)
+        figures |= base_figures(judge, pipeline, vocabulary, out, asked)
         kept.write_text(json.dumps(figures, indent=2) + "\n")
     if not any(name.startswith("LoRA") for name in figures):
         figures |= lora_figures(judge, pipeline, loras, vocabulary, out)
@@ -42,20 +46,20 @@ def evaluate(model: Path, loras: Path, work: Path, vocabulary: Vocabulary, out: 
 
 
 def base_figures(
-    judge: Judge, pipeline: StableDiffusionPipeline, vocabulary: Vocabulary, out: Path
+    judge: Judge, pipeline: StableDiffusionPipeline, vocabulary: Vocabulary, out: Path, asked: int
 ) -> dict[str, Figures]:
     """Captions ranked: the judge's own limit, training prompts, unseen combinations, few steps; and seeds compared."""
     figures: dict[str, Figures] = {"judge on the artwork itself": _ceiling(judge, vocabulary)}
-    known = training_scenes(vocabulary, 200)
+    known = training_scenes(vocabulary, asked)
     figures["training prompts"], _ = _ask(judge, pipeline, vocabulary, known, out / "training.png")
-    by_kind = unseen_scenes(vocabulary)
+    by_kind = unseen_scenes(vocabulary, asked // 2)
     unseen = [(canonical(vocabulary, scene), scene) for kind in by_kind.values() for scene in kind]
     figures["unseen combinations"], pictures = _ask(judge, pipeline, vocabulary, unseen, out / "unseen.png")
     start = 0
     for kind, members in by_kind.items():
         figures[f"unseen: {kind}"] = _ranked(judge, vocabulary, members, pictures[start : start + len(members)])
         start += len(members)
-    figures["few steps"] = _few_steps(judge, pipeline, vocabulary, known[:40])
+    figures["few steps"] = _few_steps(judge, pipeline, vocabulary, known[: asked // 5])
     figures["seeds"] = _diversity(judge, pipeline, vocabulary)
     return figures
 
@@ -67,8 +71,8 @@ def training_scenes(vocabulary: Vocabulary, count: int) -> list[tuple[str, Scene
     return [(asked.caption, asked.scene) for asked in drawn if asked.has_meaning][:count]
 
 
-def unseen_scenes(vocabulary: Vocabulary) -> dict[str, list[Scene]]:
-    """A hundred combinations whose captions training never held."""
+def unseen_scenes(vocabulary: Vocabulary, count: int) -> dict[str, list[Scene]]:
+    """Combinations whose captions training never held, as many as there are."""
     dice, short = random.Random(5), vocabulary.short
     styles = range(len(STYLES))
     recoloured = [
@@ -92,12 +96,10 @@ def unseen_scenes(vocabulary: Vocabulary) -> dict[str, list[Scene]]:
         for second in vocabulary.things_of(style)
         if first != second and is_held_out("pair", short[first], short[second])
     ]
-    return {
-        "colour and thing": dice.sample(recoloured, 28),
-        "thing and background": dice.sample(placed, 28),
-        "two things": dice.sample(pairs, 28),
-        "style swap": [Scene(style, thing) for style, thing in vocabulary.unseen_styles()],
-    }
+    swapped = [Scene(style, thing) for style, thing in vocabulary.unseen_styles()]
+    found = {"colour and thing": recoloured, "thing and background": placed, "two things": pairs}
+    some = {kind: dice.sample(scenes, min(len(scenes), count * 28 // 100)) for kind, scenes in found.items()}
+    return {**some, "style swap": swapped[: count * 16 // 100]}
 
 
 def wrong_scenes(vocabulary: Vocabulary, right: Scene, dice: random.Random) -> list[Scene]:
@@ -236,7 +238,7 @@ def lora_figures(
     for name in names:
         parts = {weight: share({name: weight}) for weight in (0.0, 0.5, 1.0)}
         figures[f"LoRA {name}"] = {f"{key} at {weight}": part[key] for weight, part in parts.items() for key in part}
-    for first, second in zip(names, names[1:] + names[:1], strict=True):
+    for first, second in zip(names, names[1:] + names[:1], strict=True) if len(names) > 1 else ():
         figures[f"LoRA {first} + {second}, 0.6 each"] = share({first: 0.6, second: 0.6})
     if names:
         sheet(rows, out / "loras.png")

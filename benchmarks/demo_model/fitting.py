@@ -95,14 +95,18 @@ class Average:
 
 
 class Budget:
-    """A budget of minutes over all runs of a stage."""
+    """A budget of minutes of work over all runs of a stage.
+
+    Without a GPU the process's own time counts, so that neighbours on the machine make a stage last longer, not worse.
+    """
 
     def __init__(self, minutes: float, spent_s: float = 0.0) -> None:
-        self._seconds, self._before, self._start = minutes * 60, spent_s, time.monotonic()
+        self._clock = time.monotonic if torch.cuda.is_available() else time.process_time
+        self._seconds, self._before, self._start = minutes * 60, spent_s, self._clock()
 
     @property
     def spent_s(self) -> float:
-        return self._before + time.monotonic() - self._start
+        return self._before + self._clock() - self._start
 
     @property
     def progress(self) -> float:
@@ -141,7 +145,8 @@ class Fit:
         state: dict[str, Any] = torch.load(self._checkpoint, weights_only=True)
         for module, weights in zip(self.modules, state["modules"], strict=True):
             module.load_state_dict(weights)
-        self._optimiser.load_state_dict(state["optimiser"])
+        if state["optimiser"]:
+            self._optimiser.load_state_dict(state["optimiser"])
         for value, kept in zip(self._average.values, state["average"], strict=True):
             value.copy_(kept)
         self.step, self.samples = state["step"], state["samples"]
@@ -187,6 +192,18 @@ class Fit:
         fresh = self._checkpoint.with_suffix(".new")
         torch.save(state, fresh)
         os.replace(fresh, self._checkpoint)
+
+
+def first_checkpoint(modules: list[nn.Module]) -> dict[str, Any]:
+    """The checkpoint of a `Fit` that has not begun: its weights are where it starts from."""
+    return {
+        "modules": [module.state_dict() for module in modules],
+        "optimiser": {},
+        "average": Average(modules).values,
+        "step": 0,
+        "samples": 0,
+        "spent_s": 0.0,
+    }
 
 
 def load_average(module_list: list[nn.Module], checkpoint: Path) -> None:

@@ -32,13 +32,20 @@ class Studio:
             make_tokenizer(tokenizer_texts(self.vocabulary), work / "tokenizer")
         self.tokenizer: CLIPTokenizer = networks.load_tokenizer(work)
         if not (work / "codes.pt").exists():
-            samples = [_meant(*draw(self.writer, self.bank, 256)).cpu() for _ in range(48)]
-            Codes.fit(torch.cat(samples)).save(work / "codes.pt")
+            samples = torch.cat([_meant(*self.draw(64)).cpu() for _ in range(len(self.vocabulary))])
+            known = work / "basis.pt"
+            codes = Codes.load(known).measured(samples) if known.exists() else Codes.fit(samples)
+            codes.save(work / "codes.pt")
         self.codes = Codes.load(work / "codes.pt").to(self.where)
         torch.manual_seed(time.time_ns())
 
     def draw(self, count: int) -> tuple[list[Asked], Tensor]:
         return draw(self.writer, self.bank, count)
+
+    def draw_varied(self, count: int) -> tuple[list[Asked], Tensor]:
+        """As `draw`, but no two pictures of a scene are the same: what a caption leaves open is up to the noise."""
+        asked = [self.writer.draw() for _ in range(count)]
+        return asked, self.bank.encode([one.scene for one in asked], varied=True)
 
     def batch(self, cpu: int, cuda: int) -> int:
         return cpu if self.where.type == "cpu" else cuda
@@ -104,7 +111,10 @@ def _from_codes(studio: Studio, count: int) -> tuple[Noisy, Tensor]:
 
 
 def train_joint(studio: Studio, minutes: float) -> None:
-    """Drawing from the codes that the text encoder really finds. The text encoder stays as it is."""
+    """Drawing from the codes that the text encoder really finds, which stays as it is.
+
+    A code says nothing of size, place, tilt and shade: the UNet has to find them in the noise, so seeds matter.
+    """
     unet = networks.make_unet()
     load_average([unet], studio.work / "unet.pt")
     unet = unet.to(studio.where, memory_format=torch.channels_last)
@@ -112,7 +122,7 @@ def train_joint(studio: Studio, minutes: float) -> None:
     fit = Fit("joint", [unet], studio.work / "joint.pt", minutes, lr=6e-4)
     batch = studio.batch(32, 512)
     for _ in fit.steps():
-        asked, latents = studio.draw(batch)
+        asked, latents = studio.draw_varied(batch)
         captions = [one.caption if i % 16 else "" for i, one in enumerate(asked)]
         noisy, steps, velocity = networks.add_noise(latents)
         with torch.no_grad():

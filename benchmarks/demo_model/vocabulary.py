@@ -107,10 +107,11 @@ def is_held_out(kind: str, *names: str) -> bool:
 
 
 def load(folder: Path) -> Vocabulary:
-    """The things of `concepts.txt`, from the artwork that lies in `folder`."""
+    """The things of `concepts.txt` (that of `folder`, if it holds one), from the artwork that lies in `folder`."""
     about = json.loads((folder / "artwork.json").read_text())
     rows = {(entry["style"], entry["name"]): row for row, entry in enumerate(about)}
-    lines = [line for line in Path(__file__).with_name("concepts.txt").read_text().splitlines() if line]
+    own, usual = folder / "concepts.txt", Path(__file__).with_name("concepts.txt")
+    lines = [line for line in (own if own.exists() else usual).read_text().splitlines() if line]
     pairs = [(name, short or name) for name, _, short in (line.partition("=") for line in lines)]
     tags = [[plain(tag) for tag in about[rows[(STYLES[0].artwork, name)]]["tags"][:8]] for name, _ in pairs]
     art = torch.stack([load_art(folder, [rows[(style.artwork, name)] for name, _ in pairs]) for style in STYLES])
