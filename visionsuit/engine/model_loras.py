@@ -5,7 +5,7 @@ leaves what was loaded, bit for bit.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,13 +43,22 @@ class Adapted:
         self._bound = forwards
 
 
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """One layer's weight [out, in * kernel], as it is and with a mix; `forward` computes with the latter."""
+
+    original: torch.Tensor
+    merged: torch.Tensor
+    forward: tuple[Any, Callable[[torch.Tensor], torch.Tensor]]
+
+
 class MergedWeights:
     """Weights with one mix added, beside the originals. One mix at a time, for all who hold it."""
 
     def __init__(self, adapted: Adapted, policy: MergePolicy) -> None:
         self._adapted = adapted
         self._policy = policy
-        self._buffers: dict[str, torch.Tensor] = {}
+        self._targets: dict[str, _Target] = {}
         self._key: MixKey | None = None
         self._forwards: Forwards = []
         self._holders: set[int] = set()
@@ -57,7 +66,8 @@ class MergedWeights:
 
     @property
     def bytes(self) -> int:
-        return sum(buffer.numel() * buffer.element_size() for buffer in self._buffers.values())
+        merged = [target.merged for target in self._targets.values()]
+        return sum(weight.numel() * weight.element_size() for weight in merged)
 
     @property
     def reserved(self) -> MixKey | None:
@@ -83,7 +93,7 @@ class MergedWeights:
             for place in stack.layers.tolist()
         }
         names.update(name for changes, _ in mix.changes for name in changes)
-        weights = (self._adapted.layers[name].weight for name in names - self._buffers.keys())
+        weights = (self._adapted.layers[name].weight for name in names - self._targets.keys())
         return sum(weight.numel() * weight.element_size() for weight in weights)
 
     def take(self, holder: object, mix: Mix) -> Forwards:
@@ -106,37 +116,40 @@ class MergedWeights:
         """Give the memory back, unless somebody holds it."""
         if not self._holders:
             self._key, self._forwards = None, []
-            self._buffers.clear()
+            self._targets.clear()
 
     def _merge(self, mix: Mix) -> Forwards:
-        touched: dict[str, torch.Tensor] = {}
+        touched: dict[str, _Target] = {}
         for shape, rank in ranks_of(mix.parts).items():
             names = self._adapted.layout.groups[shape]
             weight = self._adapted.layers[names[0]].weight
             width = weight[0].numel()
             down = torch.empty(len(names), rank, width, dtype=weight.dtype, device=weight.device)
             up = torch.empty(len(names), rank, shape[0], dtype=weight.dtype, device=weight.device)
-            for place in fold(mix.parts, shape, down, up).nonzero()[0].tolist():
-                weight = self._adapted.layers[names[place]].weight
-                merged = touched[names[place]] = self._buffer(names[place])
+            present = fold(mix.parts, shape, down, up)
+            ups, downs = up.transpose(1, 2).unbind(), down.unbind()
+            for place in present.nonzero()[0].tolist():
+                target = touched[names[place]] = self._target(names[place])
                 # Always from the original, so a thousand switches leave no trace.
-                torch.addmm(weight.flatten(1), up[place].t(), down[place], out=merged.view(shape[0], width))
+                torch.addmm(target.original, ups[place], downs[place], out=target.merged)
         for changes, strength in mix.changes:
             for name, change in changes.items():
-                weight = self._adapted.layers[name].weight
+                target = self._target(name)
                 if name not in touched:
-                    touched[name] = self._buffer(name).copy_(weight)
-                delta = change.delta(weight.flatten(1).float(), strength)
-                touched[name].add_(delta.view(weight.shape).to(weight.dtype))
-        return [
-            (self._adapted.layers[name], _merged_forward(self._adapted.layers[name], merged))
-            for name, merged in touched.items()
-        ]
+                    touched[name] = target
+                    target.merged.copy_(target.original)
+                delta = change.delta(target.original.float(), strength)
+                target.merged.add_(delta.view(target.merged.shape).to(target.merged.dtype))
+        return [target.forward for target in touched.values()]
 
-    def _buffer(self, name: str) -> torch.Tensor:
-        if name not in self._buffers:
-            self._buffers[name] = torch.empty_like(self._adapted.layers[name].weight)
-        return self._buffers[name]
+    def _target(self, name: str) -> "_Target":
+        target = self._targets.get(name)
+        if target is None:
+            layer = self._adapted.layers[name]
+            merged = torch.empty_like(layer.weight)
+            forward = (layer, _merged_forward(layer, merged))
+            target = self._targets[name] = _Target(layer.weight.flatten(1), merged.view(merged.shape[0], -1), forward)
+        return target
 
 
 def needs_merging(mix: Mix) -> bool:
