@@ -1,9 +1,12 @@
 """A request on its way into a batch: checked against its model, encoded, split into a row per picture."""
 
-from visionsuit.engine.base import EngineError, RenderRequest
+import numpy as np
+
+from visionsuit.engine.base import EngineError, InitPicture, RenderRequest
 from visionsuit.engine.base_models import LoadedModel
 from visionsuit.engine.batches import BatchKey
 from visionsuit.engine.conditioning import encode
+from visionsuit.engine.latents import begin
 from visionsuit.engine.model_loras import needs_merging
 from visionsuit.engine.rows import Row
 from visionsuit.engine.tickets import Ticket
@@ -16,10 +19,26 @@ def check(request: RenderRequest, model: LoadedModel) -> None:
         raise EngineError(
             f"{model.label} renders sizes that are multiples of {factor}, not {request.width}x{request.height}."
         )
+    if request.init is not None:
+        _check_init(request.init, (request.height, request.width))
+    if request.variation is not None and len(request.variation.seeds) != len(request.seeds):
+        raise EngineError("A variation needs a seed for every picture.")
 
 
-def admit(ticket: Ticket) -> tuple[BatchKey, list[Row]]:
-    """The ticket has its model and LoRAs. Runs the text encoders.
+def _check_init(init: InitPicture, size: tuple[int, int]) -> None:
+    if init.pixels.dtype != np.uint8 or init.pixels.shape != (*size, 3):
+        raise EngineError(
+            f"The picture to begin with must be uint8 of the shape {(*size, 3)}, not {init.pixels.shape}."
+        )
+    if init.mask is not None and init.mask.shape != size:
+        raise EngineError(f"The mask must have the shape {size}, not {init.mask.shape}.")
+    if not 0 < init.strength <= 1:
+        raise EngineError(f"The strength must be over 0 and at most 1, not {init.strength:g}.")
+
+
+def admit(ticket: Ticket, *, tiled: bool = False) -> tuple[BatchKey, list[Row]]:
+    """The ticket has its model and LoRAs. Runs the text encoders, and the VAE over a picture to begin with; `tiled`
+    takes less memory for that.
 
     Raises:
         EngineError: a sampler that is not known, a prompt that is too long.
@@ -27,7 +46,8 @@ def admit(ticket: Ticket) -> tuple[BatchKey, list[Row]]:
     request, model, packs = ticket.request, ticket.model, ticket.packs or {}
     mix = model.loras.unet_mix(request.loras, packs)
     inputs = encode(model, request, packs)
-    rows = [Row(ticket, number, model, inputs, mix) for number in range(len(request.seeds))]
+    start = begin(model, request, tiled=tiled)
+    rows = [Row(ticket, number, model, inputs, mix, start) for number in range(len(request.seeds))]
     height, width = rows[0].latent.shape[-2:]
     alone = mix.key if needs_merging(mix) else None
     return BatchKey(model.key, height, width, inputs.tokens, inputs.rows, alone), rows

@@ -80,9 +80,43 @@ class LoraRef:
     name: str = ""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class InitPicture:
+    """A picture to begin with instead of noise alone.
+
+    Attributes:
+        pixels: uint8 [height, width, 3] of the render's size.
+        strength: in (0, 1]: the share of the steps that is run, and so how much may become different.
+        mask: what is repainted, the rest stays as it is: [height, width], float in 0..1 or uint8 in 0..255, the
+            largest value repaints. Values between make a soft edge. None repaints all.
+    """
+
+    pixels: NDArray[np.uint8]
+    strength: float
+    mask: NDArray[Any] | None = None
+
+    def soft_mask(self) -> NDArray[np.float32] | None:
+        """[height, width] in 0..1."""
+        if self.mask is None:
+            return None
+        scale = 255.0 if self.mask.dtype == np.uint8 else 1.0
+        return np.clip(self.mask.astype(np.float32) / scale, 0.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Variation:
+    """Noise on the way from each picture's seed to another one: `strength` 0 is the picture itself, 1 the other's.
+
+    `seeds`: the other ones, as many as the request has.
+    """
+
+    seeds: tuple[int, ...]
+    strength: float
+
+
 @dataclass(frozen=True, slots=True)
 class RenderRequest:
-    """One text-to-image request. One picture a seed, each drawn from its own seed alone.
+    """One request. One picture a seed, each drawn from its own seed alone.
 
     Sizes in pixels; `seeds` are in [0, 2**32); `sampler` and `schedule` are keys of SAMPLERS and SCHEDULES.
     """
@@ -98,6 +132,18 @@ class RenderRequest:
     sampler: str
     schedule: str = "default"
     loras: tuple[LoraRef, ...] = ()
+    init: InitPicture | None = None
+    variation: Variation | None = None
+
+    @property
+    def steps_run(self) -> int:
+        """Steps that each picture takes: a picture to begin with saves some."""
+        return self.steps if self.init is None else steps_of(self.steps, self.init.strength)
+
+
+def steps_of(steps: int, strength: float) -> int:
+    """How many of `steps` are run from a picture at this strength, at least one."""
+    return max(1, min(int(steps * strength), steps))
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,8 +126,10 @@ class Batch:
         model.loras.unet.bind(plan.forwards)
         scaled = torch.cat([row.model_input() for row in rows])
         timesteps = torch.tensor([float(row.timestep) for row in rows], dtype=torch.float32, device=model.device)
+        told = [row.extra for row in rows if row.extra is not None]
+        seen = torch.cat([scaled, torch.cat(told)], dim=1) if told else scaled
         output = model.unet(
-            scaled.repeat_interleave(each, 0).to(model.dtype),
+            seen.repeat_interleave(each, 0).to(model.dtype),
             timesteps.repeat_interleave(each),
             return_dict=False,
             **plan.inputs,

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from visionsuit.engine.base import InitPicture
 from visionsuit.engine.base_models import LoadedModel
 
 
@@ -22,3 +23,13 @@ def decode(model: LoadedModel, latent: torch.Tensor, *, tiled: bool = False) -> 
     pixels = (image.float() / 2 + 0.5).clamp(0, 1).nan_to_num_().movedim(0, -1).mul(255).round()
     array: NDArray[np.uint8] = pixels.to(torch.uint8).cpu().numpy()
     return array
+
+
+def paste(pixels: NDArray[np.uint8], init: InitPicture) -> NDArray[np.uint8]:
+    """The finished picture where the mask repaints, the one it began with elsewhere; [height, width, 3]."""
+    mask = init.soft_mask()
+    if mask is None:
+        return pixels
+    share = mask[:, :, None]
+    mixed: NDArray[np.uint8] = (pixels * share + init.pixels * (1 - share)).round().astype(np.uint8)
+    return mixed

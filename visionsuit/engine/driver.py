@@ -17,7 +17,7 @@ from visionsuit.engine.admission import admit, check, must_wait
 from visionsuit.engine.base import EngineNotReady, OutOfDeviceMemory, Phase, Picture
 from visionsuit.engine.base_models import LoadedModel, ModelCache
 from visionsuit.engine.batches import Batch, BatchKey
-from visionsuit.engine.decoding import decode
+from visionsuit.engine.decoding import decode, paste
 from visionsuit.engine.devices import Device, is_out_of_memory, set_threads
 from visionsuit.engine.lora_packs import Pack
 from visionsuit.engine.rows import Row
@@ -166,9 +166,13 @@ class Driver:
             return False
         ticket.phase(Phase.ENCODING)
 
+        tiled = False
+
         def encode() -> tuple[BatchKey, list[Row]]:
+            nonlocal tiled
+            use_tiles, tiled = tiled, True
             with torch.inference_mode():
-                return admit(ticket)
+                return admit(ticket, tiled=use_tiles)
 
         key, rows = self._with_memory(encode, in_use)
         batch = next((batch for batch in self._batches if batch.key == key), None)
@@ -206,7 +210,9 @@ class Driver:
             nonlocal tiled
             use_tiles, tiled = tiled, True
             with torch.inference_mode():
-                return Picture(decode(ticket.model, row.latent, tiled=use_tiles), row.seed)
+                picture = decode(ticket.model, row.latent, tiled=use_tiles)
+            init = ticket.request.init
+            return Picture(picture if init is None else paste(picture, init), row.seed)
 
         try:
             ticket.deliver(row.number, self._with_memory(pixels, in_use))

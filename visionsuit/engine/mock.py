@@ -4,6 +4,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,22 +37,24 @@ class MockEngine:
         self, request: RenderRequest, *, on_progress: Callable[[Progress], None], is_cancelled: Callable[[], bool]
     ) -> list[Picture]:
         with self._lock:
-            total = request.steps * len(request.seeds)
+            total = request.steps_run * len(request.seeds)
             on_progress(Progress(Phase.LOADING, 0, total))
             if self.fail_with is not None:
                 raise self.fail_with
             on_progress(Progress(Phase.ENCODING, 0, total))
             pictures: list[Picture] = []
             for number, seed in enumerate(request.seeds):
-                pixels = _paint(request, seed)
-                for step in range(request.steps):
+                pixels = _paint(request, number)
+                for step in range(request.steps_run):
                     if is_cancelled():
                         raise RenderCancelled("The render was cancelled.")
                     if self.step_delay_s:
                         time.sleep(self.step_delay_s)
-                    done = number * request.steps + step + 1
-                    on_progress(Progress(Phase.DENOISING, done, total, _preview(pixels, (step + 1) / request.steps)))
-                on_progress(Progress(Phase.DECODING, (number + 1) * request.steps, total))
+                    done = number * request.steps_run + step + 1
+                    on_progress(
+                        Progress(Phase.DENOISING, done, total, _preview(pixels, (step + 1) / request.steps_run))
+                    )
+                on_progress(Progress(Phase.DECODING, (number + 1) * request.steps_run, total))
                 pictures.append(Picture(pixels, seed))
             self.renders += 1
             return pictures
@@ -67,7 +70,24 @@ class MockEngine:
         self._closed = True
 
 
-def _paint(request: RenderRequest, seed: int) -> NDArray[np.uint8]:
+def _paint(request: RenderRequest, number: int) -> NDArray[np.uint8]:
+    pixels = _gradient(request, request.seeds[number])
+    if request.variation is not None and request.variation.strength:
+        other = _gradient(request, request.variation.seeds[number])
+        pixels = _blend(pixels, other, request.variation.strength)
+    if request.init is not None:
+        share: Any = request.init.strength
+        mask = request.init.soft_mask()
+        pixels = _blend(request.init.pixels, pixels, share if mask is None else share * mask[:, :, None])
+    return pixels
+
+
+def _blend(one: NDArray[np.uint8], other: NDArray[np.uint8], share: Any) -> NDArray[np.uint8]:
+    blended: NDArray[np.uint8] = np.round(one * (1 - share) + other * share).astype(np.uint8)
+    return blended
+
+
+def _gradient(request: RenderRequest, seed: int) -> NDArray[np.uint8]:
     mix = [(lora.sha256, lora.weight, lora.text_encoder_weight) for lora in request.loras]
     text = f"{request.base_model.key}\0{request.prompt}\0{request.negative_prompt}\0{seed}\0{mix}"
     colours = np.frombuffer(hashlib.sha256(text.encode()).digest()[:9], np.uint8).reshape(3, 3).astype(np.float32)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from visionsuit.engine.base_models import LoadedModel
 from visionsuit.engine.conditioning import Inputs
+from visionsuit.engine.latents import Start, first_latent, latent_shape
 from visionsuit.engine.lora_packs import Mix
 from visionsuit.engine.previews import denoised
 from visionsuit.engine.samplers import create_scheduler, start_scheduler, takes_generator
@@ -25,14 +26,18 @@ class Row:
     Args:
         number: which of the ticket's seeds.
         mix: what the request's LoRAs do to the UNet.
+        start: the picture to begin with.
 
     Attributes:
         ranks: of the whole mix, per weight shape.
         latent: [1, C, h, w] fp32 on the device.
+        extra: [1, E, h, w] fp32: what a UNet made for inpainting is told beside the latent, else None.
         calls: how many calls of the UNet it had, of `timesteps` in all.
     """
 
-    def __init__(self, ticket: Ticket, number: int, model: LoadedModel, inputs: Inputs, mix: Mix) -> None:
+    def __init__(
+        self, ticket: Ticket, number: int, model: LoadedModel, inputs: Inputs, mix: Mix, start: Start | None = None
+    ) -> None:
         request = ticket.request
         self.ticket, self.number, self.seed = ticket, number, request.seeds[number]
         self.inputs, self.mix = inputs, mix
@@ -40,17 +45,20 @@ class Row:
         self.guidance = request.guidance
         self.calls = 0
         self._model = model
-        self._steps = request.steps
+        self._steps = request.steps_run
         self._previewed_at = 0.0
         self._scheduler = create_scheduler(model.scheduler_config, request.sampler, request.schedule)
         # Timesteps stay on the CPU: schedulers look them up, which would wait for the device each time.
-        self.timesteps = start_scheduler(self._scheduler, request.steps, _CPU)
+        timesteps = start_scheduler(self._scheduler, request.steps, _CPU)
+        skipped = (request.steps - self._steps) * self._scheduler.order
+        self.timesteps = timesteps[skipped:]
         # On the CPU, in fp32: the same seed gives the same noise on every device and in every number format.
         generator = torch.Generator().manual_seed(self.seed)
-        factor = model.vae_factor
-        shape = (1, model.unet.config.in_channels, request.height // factor, request.width // factor)
-        noise = torch.randn(shape, generator=generator, dtype=torch.float32)
-        self.latent = noise.to(model.device) * self._scheduler.init_noise_sigma
+        if request.init is not None and hasattr(self._scheduler, "set_begin_index"):
+            self._scheduler.set_begin_index(skipped)
+        shape = latent_shape(model, request.width, request.height)
+        first = first_latent(request, number, shape, start, self._scheduler, self.timesteps, generator, model.device)
+        self.latent, self.extra, self._unmasked = first.latent, first.extra, first.unmasked
         self._options: dict[str, Any] = {"generator": generator} if takes_generator(self._scheduler) else {}
 
     @property
@@ -76,6 +84,8 @@ class Row:
         timestep = self.timestep
         self.latent = self._scheduler.step(prediction, timestep, self.latent, return_dict=False, **self._options)[0]
         self.calls += 1
+        if self._unmasked is not None:
+            self.latent = self._unmasked.put_into(self.latent, self._scheduler, self.timesteps[self.calls :][:1])
         preview = self._paint(model_input, prediction, timestep) if self._wants_preview() else None
         self.ticket.step(self.number, self.calls * self._steps // len(self.timesteps), preview)
 

@@ -61,7 +61,7 @@ class Ticket:
 
     def leads(self, row: int) -> bool:
         """Whether all pictures before this one have their steps."""
-        return all(done == self.request.steps for done in self._steps_done[:row])
+        return all(done == self.request.steps_run for done in self._steps_done[:row])
 
     @property
     def is_denoised(self) -> bool:
@@ -98,7 +98,7 @@ class Ticket:
 
     @property
     def _total(self) -> int:
-        return self.request.steps * len(self.request.seeds)
+        return self.request.steps_run * len(self.request.seeds)
 
     def _tell(self, progress: Progress) -> None:
         with self._news:
