@@ -74,6 +74,8 @@ class Limits(BaseModel):
     loras_per_mix: int = Field(12, description="Most LoRAs in one mix.")
     steps: int = Field(200, description="Most denoising steps.")
     images_per_request: int = Field(8, description="Most images of one render request.")
+    sheet_cells: int = Field(36, description="Most cells of one X/Y sheet.")
+    generation_inputs: int = Field(30, description="Most uploaded pictures to work from that are kept for a person.")
     active_generations: int = Field(5, description="Most waiting or running renders a person.")
 
 

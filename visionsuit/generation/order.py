@@ -32,6 +32,50 @@ class LoraOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class Borders:
+    """What is painted beyond the picture's edges, in pixels of the canvas."""
+
+    left: int = 0
+    top: int = 0
+    right: int = 0
+    bottom: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class InitOrder:
+    """A picture to begin with: an image page, a result of a render, or an upload; one of the three by its id.
+
+    `strength` 0 takes it as it is, which makes sense before a second pass alone. `mask_blur` in pixels.
+    """
+
+    image_id: str | None = None
+    generation_image_id: str | None = None
+    input_id: str | None = None
+    strength: float = 0.75
+    mask_input_id: str | None = None
+    mask_blur: float = 4.0
+    outpaint: Borders | None = None
+    resize: str = "crop"
+
+
+@dataclass(frozen=True, slots=True)
+class HiresOrder:
+    """A second pass over the picture, `scale` times as large. Without `steps` it has those of the request."""
+
+    scale: float
+    strength: float = 0.5
+    steps: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VariationOrder:
+    """Noise on the way to another seed's. A random one without `seed`."""
+
+    strength: float
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
     """A render request as it was sent. None: what the base model says, or for the seed a random one."""
 
@@ -47,15 +91,22 @@ class Order:
     sampler: str | None = None
     schedule: str | None = None
     loras: tuple[LoraOrder, ...] = ()
+    init: InitOrder | None = None
+    hires: HiresOrder | None = None
+    variation: VariationOrder | None = None
 
 
-def complete(order: Order, base: BaseModel, limits: Limits) -> dict[str, Any]:
-    """The request with every value checked and filled in, without its LoRAs; JSON.
+def complete(
+    order: Order, base: BaseModel, limits: Limits, *, size: tuple[int, int] | None = None
+) -> dict[str, Any]:
+    """The request with every value checked and filled in, without its LoRAs and modes; JSON. `size` is what a side
+    that was left out becomes, the base model's without it.
 
     Raises:
         BadOrder: naming the field, what is wrong and the limit.
     """
     default = base.default
+    width, height = size or (default["width"], default["height"])
     prompt = complete_prompt(order.prompt, "prompt", limits)
     if not prompt:
         raise BadOrder("A prompt is needed: say what the picture shows.", field="prompt")
@@ -64,14 +115,14 @@ def complete(order: Order, base: BaseModel, limits: Limits) -> dict[str, Any]:
         "negative_prompt": complete_prompt(order.negative_prompt, "negative_prompt", limits),
         "base_model_id": base.public_id,
         "base_model_label": base.label,
-        "width": _size(order.width, default["width"], "width", base),
-        "height": _size(order.height, default["height"], "height", base),
-        "steps": _whole(order.steps, min(default["steps"], limits.steps), "steps", 1, limits.steps),
-        "guidance": _number(order.guidance, default["guidance"], "guidance", 0.0, MAX_GUIDANCE),
-        "seed": _whole(order.seed, secrets.randbelow(SEEDS), "seed", 0, SEEDS - 1),
-        "count": _whole(order.count, 1, "count", 1, limits.images_per_request),
-        "sampler": _choice(order.sampler, default["sampler"], "sampler", SAMPLERS),
-        "schedule": _choice(order.schedule, default["schedule"], "schedule", SCHEDULES),
+        "width": _size(order.width, width, "width", base),
+        "height": _size(order.height, height, "height", base),
+        "steps": check_whole(order.steps, min(default["steps"], limits.steps), "steps", 1, limits.steps),
+        "guidance": check_number(order.guidance, default["guidance"], "guidance", 0.0, MAX_GUIDANCE),
+        "seed": check_seed(order.seed, "seed"),
+        "count": check_whole(order.count, 1, "count", 1, limits.images_per_request),
+        "sampler": check_choice(order.sampler, default["sampler"], "sampler", SAMPLERS),
+        "schedule": check_choice(order.schedule, default["schedule"], "schedule", SCHEDULES),
     }
 
 
@@ -85,9 +136,9 @@ def check_mix(loras: tuple[LoraOrder, ...], limits: Limits) -> None:
         raise BadOrder(f"The mix has {len(loras)} LoRAs; {limits.loras_per_mix} is the most.", field="loras")
     seen: set[str] = set()
     for number, lora in enumerate(loras):
-        _number(lora.weight, 1.0, f"loras.{number}.weight", -MAX_WEIGHT, MAX_WEIGHT)
+        check_number(lora.weight, 1.0, f"loras.{number}.weight", -MAX_WEIGHT, MAX_WEIGHT)
         field = f"loras.{number}.text_encoder_weight"
-        _number(lora.text_encoder_weight, 1.0, field, -MAX_WEIGHT, MAX_WEIGHT)
+        check_number(lora.text_encoder_weight, 1.0, field, -MAX_WEIGHT, MAX_WEIGHT)
         if lora.model_id in seen:
             raise BadOrder(
                 "This LoRA is in the mix already; give it one weight instead.", field=f"loras.{number}.model_id"
@@ -111,8 +162,13 @@ def seeds_of(request: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple((request["seed"] + number) % SEEDS for number in range(request["count"]))
 
 
+def check_seed(seed: int | None, field: str) -> int:
+    """A random one for None."""
+    return check_whole(seed, secrets.randbelow(SEEDS), field, 0, SEEDS - 1)
+
+
 def _size(value: int | None, default: int, field: str, base: BaseModel) -> int:
-    pixels = _whole(value, default, field, base.min_size, base.max_size)
+    pixels = check_whole(value, default, field, base.min_size, base.max_size)
     below = pixels // base.size_step * base.size_step
     if pixels != below:
         raise BadOrder(
@@ -123,21 +179,21 @@ def _size(value: int | None, default: int, field: str, base: BaseModel) -> int:
     return pixels
 
 
-def _whole(value: int | None, default: int, field: str, least: int, most: int) -> int:
+def check_whole(value: int | None, default: int, field: str, least: int, most: int) -> int:
     number = default if value is None else value
     if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
         raise BadOrder(f"The {_spoken(field)} must be a whole number from {least} to {most}.", field=field)
     return number
 
 
-def _number(value: float | None, default: float, field: str, least: float, most: float) -> float:
+def check_number(value: float | None, default: float, field: str, least: float, most: float) -> float:
     number = default if value is None else value
     if isinstance(number, bool) or not math.isfinite(number) or not least <= number <= most:
         raise BadOrder(f"The {_spoken(field)} must be a number from {least:g} to {most:g}.", field=field)
     return float(number)
 
 
-def _choice(value: str | None, default: str, field: str, known: Mapping[str, str]) -> str:
+def check_choice(value: str | None, default: str, field: str, known: Mapping[str, str]) -> str:
     chosen = default if value is None else value
     if chosen not in known:
         raise BadOrder(f"This {field} is not known; there are: {', '.join(known)}.", field=field)

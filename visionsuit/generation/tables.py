@@ -81,6 +81,21 @@ class Generation(SQLModel, table=True):
     viewed_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
+class GenerationInput(SQLModel, table=True):
+    """A picture that its owner sent to work from, or a mask. File in bucket `outputs`; size as shown, in pixels."""
+
+    __tablename__ = "generation_input"
+
+    id: int | None = Field(default=None, primary_key=True)
+    public_id: str = Field(default_factory=new_id, unique=True, max_length=32)
+    owner_id: int = Field(foreign_key="account.id", ondelete="CASCADE", index=True)
+    object_id: str = Field(unique=True, max_length=64)
+    width: int
+    height: int
+    created_at: datetime = Field(default_factory=utcnow, sa_type=UtcDateTime)
+    used_at: datetime = Field(default_factory=utcnow, sa_type=UtcDateTime, index=True)
+
+
 class GenerationImage(SQLModel, table=True):
     """One finished picture. File and both thumbnails in bucket `outputs`; sizes in pixels and bytes."""
 
@@ -101,5 +116,7 @@ class GenerationImage(SQLModel, table=True):
     height: int
     size_bytes: int = Field(sa_type=sa.BigInteger)
     sha256: str = Field(max_length=64)
+    #: All pictures of a sheet request on one, with labels; `index` follows theirs.
+    is_sheet: bool = Field(default=False, sa_column_kwargs={"server_default": sa.false()})
     #: The image page it was saved to, so that saving twice makes one.
     saved_image_id: int | None = Field(default=None, foreign_key="image.id", ondelete="SET NULL", index=True)
