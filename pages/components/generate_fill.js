@@ -1,6 +1,7 @@
 // Fills the generator's form from elsewhere: a picture's recipe, an earlier render, a model card.
 import { api } from "./core.js";
 import { freshForm } from "./generate_form.js";
+import { modesOf } from "./generate_modes.js";
 import { cleanWeight, rowOf } from "./lora_mixer.js";
 
 const plain = (text) => String(text ?? "").toLowerCase().replace(/[^a-z0-9]+/g, "");
@@ -75,6 +76,7 @@ export async function formFromJob(job, { baseModels, signal, seed = job.images?.
     sampler: request.sampler ?? "",
     schedule: request.schedule ?? "",
     seed: seed ?? "",
+    ...modesOf(request),
     loras: await rowsFor(request.loras ?? [], signal, missing),
   };
   return { form, missing };

@@ -1,5 +1,7 @@
 // What the generator's form holds, and how it looks. No calls here: the view in generator.js owns the life of it.
 import { html, icon } from "./core.js";
+import { FRESH_HIRES, freshInit, hiresSize, modesRepeated, modesRequest } from "./generate_modes.js";
+import "./init_panel.js";
 import { mixRequest } from "./lora_mixer.js";
 
 export const PROMPT_MOST = 4000;
@@ -19,6 +21,8 @@ export function freshForm(baseModel, kept = {}) {
     seed: "",
     count: 1,
     loras: [],
+    init: freshInit(),
+    ...FRESH_HIRES,
     ...kept,
     base_model_id: baseModel?.id ?? null,
     width: width ?? 512,
@@ -44,6 +48,7 @@ export function formRequest(form) {
     sampler: form.sampler || null,
     schedule: form.schedule || null,
     loras: mixRequest(form.loras),
+    ...modesRequest(form),
   };
   if (form.seed !== "" && form.seed !== null) request.seed = Number(form.seed);
   return request;
@@ -60,7 +65,16 @@ export function repeatRequest(job, seed) {
     ...(text_encoder_weight !== null && text_encoder_weight !== undefined ? { text_encoder_weight } : {}),
   }));
   if (seed !== undefined && seed !== null) request.seed = seed;
-  return request;
+  return { ...request, ...modesRepeated(job.request) };
+}
+
+/** Where and what to send to have `job` once more, with its seed. @returns {{path: string, json: object}} */
+export function repeatCall(job) {
+  const base = repeatRequest(job, job.request.seed ?? job.images?.[0]?.seed);
+  const { sheet } = job.request;
+  if (!sheet) return { path: "/api/generations", json: base };
+  const axis = ({ axis: name, lora, values, labels }) => ({ axis: name, ...(lora === null || lora === undefined ? {} : { lora }), values, ...(labels ? { labels } : {}) });
+  return { path: "/api/generations/sheets", json: { base: { ...base, count: 1 }, x: axis(sheet.x), ...(sheet.y ? { y: axis(sheet.y) } : {}), control: sheet.control } };
 }
 
 /** Tokens of a prompt as CLIP's tokenizers make them, near enough to know when it gets long. */
@@ -97,6 +111,8 @@ export function bounds(baseModel) {
     width: [baseModel?.min_size ?? 64, baseModel?.max_size ?? 2048, true],
     height: [baseModel?.min_size ?? 64, baseModel?.max_size ?? 2048, true],
     count: [1, 8, true],
+    hires_scale: [1.1, 4, false],
+    hires_strength: [0.05, 1, false],
   };
 }
 
@@ -114,6 +130,8 @@ function select(name, label, options, value) {
   return html`<div class="field" data-control="${name}"><label class="label" for="gen-${name}">${label}</label>
     <select class="select" id="gen-${name}" data-bind="${name}">${options.map(({ id, label: text }) => html`<option value="${id}" ${id === value ? html`selected` : ""}>${text}</option>`)}</select>${error(name)}</div>`;
 }
+
+const sizeText = ({ width, height }) => `${width} × ${height}`;
 
 /** Small drawing of a picture's proportions. */
 function shape(width, height) {
@@ -150,6 +168,8 @@ export function formTemplate(form, { baseModels, samplers, schedules, baseModel,
 
     <vs-lora-mixer data-control="loras"></vs-lora-mixer>
 
+    <vs-init-panel data-control="init"></vs-init-panel>
+
     <div class="field" data-control="size"><span class="label" id="gen-size">Size</span>
       <div class="vs-sizes" role="group" aria-labelledby="gen-size">${sizes.map(
         ([width, height]) => html`<button type="button" class="vs-size" data-size="${width}x${height}" aria-pressed="${width === form.width && height === form.height ? "true" : "false"}">${shape(width, height)}<span>${width} × ${height}</span></button>`,
@@ -172,6 +192,16 @@ export function formTemplate(form, { baseModels, samplers, schedules, baseModel,
           <button type="button" class="vs-mini" data-dice aria-label="Random seed each time" title="Random each time">${icon("dice", { size: 18 })}</button>
           <button type="button" class="vs-mini" data-last-seed aria-label="Reuse the last seed" title="Reuse the last seed">${icon("undo", { size: 18 })}</button></div>${error("seed")}</div>
     </div>
+
+    <details class="vs-advanced" data-fold="hires" ${form.hires_on ? html`open` : ""}>
+      <summary>${icon("expand", { size: 18 })}Second pass, larger${form.hires_on && html`<small class="vs-fold-note">${sizeText(hiresSize(form, form.hires_scale, baseModel))}</small>`}${icon("chevron-down", { size: 18 })}</summary>
+      <div class="vs-advanced-body">
+        <label class="switch"><input type="checkbox" data-switch="hires_on" ${form.hires_on ? html`checked` : ""} /><span class="grow">Draw it again at a higher resolution<small class="vs-under">${form.hires_on ? `${sizeText(form)} becomes ${sizeText(hiresSize(form, form.hires_scale, baseModel))}` : "Finer detail; takes longer."}</small></span></label>
+        ${form.hires_on && html`<div class="vs-gen-row" data-key="hires">${slider("hires_scale", "Scale", { most: 4, step: 0.25, least: 1.25 })}${slider("hires_strength", "Strength", { most: 1, step: 0.05, least: 0.05 })}</div>
+        <div class="field" data-control="hires_steps" data-key="steps"><label class="label" for="gen-hires_steps">Steps of the second pass</label><input class="input" id="gen-hires_steps" data-bind="hires_steps" type="text" inputmode="numeric" maxlength="3" placeholder="As many as the first" autocomplete="off" />${error("hires_steps")}</div>`}
+        ${error("hires")}
+      </div>
+    </details>
 
     <details class="vs-advanced" data-advanced ${advanced ? html`open` : ""}>
       <summary>${icon("sliders", { size: 18 })}Advanced${icon("chevron-down", { size: 18 })}</summary>

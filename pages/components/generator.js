@@ -2,14 +2,17 @@
 // the server, so the page can be closed and comes back to them.
 import { ApiError, View, api, confirmDialog, copyText, debounce, define, emptyState, errorState, html, icon, loginUrl, query, render, session, store, toast, toastError } from "./core.js";
 import { formFromJob, formFromRecipe, recipeOf } from "./generate_fill.js";
-import { PROMPT_MOST, SEED_MOST, bounds, formRequest, formTemplate, freshForm, repeatRequest, within } from "./generate_form.js";
+import { PROMPT_MOST, SEED_MOST, bounds, formRequest, formTemplate, freshForm, repeatCall, within } from "./generate_form.js";
+import { freshInit, sizeFor } from "./generate_modes.js";
 import { JobFeed, isActive } from "./job_feed.js";
 import { fileName, phaseOf } from "./job_progress.js";
 import { openLightbox } from "./lightbox.js";
 import "./lora_mixer.js";
 import { PromptChecker, counterOf, notesOf, withoutTags } from "./prompt_check.js";
 import { recipeText } from "./recipe.js";
+import { askUpscale, askVariation } from "./result_dialogs.js";
 import { saveGeneration } from "./save_dialog.js";
+import { askSheet } from "./sheet_dialog.js";
 
 const FORM_KEY = "generate-form";
 const RECENT = 18;
@@ -86,7 +89,7 @@ class Generator extends View {
   #restore() {
     const kept = store.get(FORM_KEY);
     const known = this.#bases.items.find((model) => model.id === kept?.base_model_id);
-    if (kept && known) return { ...freshForm(known), ...kept, loras: Array.isArray(kept.loras) ? kept.loras : [] };
+    if (kept && known) return { ...freshForm(known), ...kept, loras: Array.isArray(kept.loras) ? kept.loras : [], init: freshInit(kept.init ?? {}) };
     const first = this.#bases.items.find((model) => model.is_default) ?? this.#bases.items[0];
     return freshForm(first, kept ? { prompt: kept.prompt ?? "", negative_prompt: kept.negative_prompt ?? "" } : {});
   }
@@ -128,8 +131,18 @@ class Generator extends View {
       this.#save();
     });
     this.on("mix-trigger", "vs-lora-mixer", (event) => this.#insert(event.detail));
+    this.on("change", "[data-switch]", (event, field) => this.#set({ [field.dataset.switch]: field.checked }));
+    this.on("init-changed", "vs-init-panel", (event, panel) => {
+      const { source } = panel.value;
+      this.#form.init = panel.value;
+      // The picture's proportions, until somebody chooses others.
+      if (event.detail.sized && source) Object.assign(this.#form, sizeFor(source, this.#base));
+      this.#save();
+      this.#drawForm();
+    });
     this.on("click", "[data-take-tags]", () => this.#takeTags());
     this.on("click", "[data-send]", () => this.#submit());
+    this.on("click", "[data-sheet]", () => this.#sheet());
     this.on("submit", "form", (event) => event.preventDefault());
     this.listen(
       this,
@@ -161,11 +174,14 @@ class Generator extends View {
       const digits = field.value.replace(/\D/g, "");
       this.#form.seed = digits === "" ? "" : Math.min(Number(digits), SEED_MOST);
       if (field.value !== digits) field.value = digits;
+    } else if (name === "hires_steps") {
+      this.#form.hires_steps = field.value.replace(/\D/g, "");
+      if (field.value !== this.#form.hires_steps) field.value = this.#form.hires_steps;
     } else this.#form[name] = field.value;
     this.#clearError(name);
     this.#save();
     if (name === "prompt" || name === "negative_prompt") this.#count(field);
-    else if (["width", "height"].includes(name)) this.#drawForm();
+    else if (["width", "height", "hires_scale"].includes(name)) this.#drawForm();
     else this.#writeFields();
   }
 
@@ -184,9 +200,11 @@ class Generator extends View {
   }
 
   #chooseBase(id) {
-    const { prompt, negative_prompt, seed, count, loras } = this.#form;
+    const { prompt, negative_prompt, seed, count, loras, init } = this.#form;
     const model = this.#bases.items.find((one) => one.id === id);
-    if (model) this.#fill(freshForm(model, { prompt, negative_prompt, seed, count, loras }));
+    if (!model) return;
+    const form = freshForm(model, { prompt, negative_prompt, seed, count, loras, init });
+    this.#fill(init.source ? { ...form, ...sizeFor(init.source, model) } : form);
   }
 
   #reuseSeed() {
@@ -220,6 +238,9 @@ class Generator extends View {
       this.#form.loras = this.mixer.rows;
     }
     this.mixer.baseModel = this.#base;
+    this.initPanel = place.querySelector("vs-init-panel");
+    this.initPanel.canvas = { width: this.#form.width, height: this.#form.height, step: this.#base.size_step ?? 8, most: this.#base.max_size ?? 2048 };
+    this.initPanel.value = this.#form.init;
     this.mixer.advanced = this.#advanced;
     this.#writeFields();
   }
@@ -296,6 +317,7 @@ class Generator extends View {
     for (const place of this.querySelectorAll("[data-error]")) place.hidden = true;
     for (const field of this.querySelectorAll("[aria-invalid]")) field.removeAttribute("aria-invalid");
     if (this.mixer) this.mixer.error = "";
+    if (this.initPanel) this.initPanel.error = "";
     this.#drawSubmit();
   }
 
@@ -305,6 +327,11 @@ class Generator extends View {
     if (name === "loras") {
       this.mixer.error = text;
       this.mixer.scrollIntoView({ block: "nearest", behavior: "smooth" });
+      return;
+    }
+    if (name === "init") {
+      this.initPanel.error = text;
+      this.initPanel.scrollIntoView({ block: "nearest", behavior: "smooth" });
       return;
     }
     const own = this.querySelector(`[data-error="${CSS.escape(name)}"]`);
@@ -335,7 +362,8 @@ class Generator extends View {
     render(
       place,
       html`${problem && html`<p class="notice err" role="alert">${icon("alert-circle")}<span>${problem}</span></p>`}
-        <button type="button" class="btn primary large block" data-send aria-busy="${this.#submitting ? "true" : "false"}">${icon("sparkles")}Generate<kbd class="vs-key" aria-hidden="true">Ctrl ↵</kbd></button>`,
+        <div class="vs-gen-go"><button type="button" class="btn primary large" data-send aria-busy="${this.#submitting ? "true" : "false"}">${icon("sparkles")}Generate<kbd class="vs-key" aria-hidden="true">Ctrl ↵</kbd></button>
+          <button type="button" class="btn icon-only" data-sheet aria-label="Make a sheet" title="Make a sheet: one or two settings in several values">${icon("grid")}</button></div>`,
     );
   }
 
@@ -357,16 +385,45 @@ class Generator extends View {
     await this.#send(formRequest(this.#form), true);
   }
 
+  async #sheet() {
+    this.#clearErrors();
+    if (!this.#form.prompt.trim()) {
+      this.#showError(new ApiError(422, { field: "prompt", message: "Write what the pictures should show." }));
+      return;
+    }
+    const request = formRequest(this.#form);
+    const titles = new Map(this.#form.loras.map((row) => [row.model_id, row.title]));
+    await askSheet({
+      request,
+      titles: request.loras.map((lora) => titles.get(lora.model_id)),
+      samplers: this.#bases.samplers ?? [],
+      secondsPerStep: this.#secondsPerStep(),
+      send: async (json) => this.#took(await api("/api/generations/sheets", { json, signal: this.signal })),
+    });
+  }
+
+  /** What a step of a picture of this size took lately with this base model, or null. */
+  #secondsPerStep() {
+    const job = this.#order.map((id) => this.#feed.jobs.get(id)).find((one) => one?.duration_s && one.images?.length && one.request?.base_model_id === this.#form.base_model_id);
+    if (!job) return null;
+    const { width, height, steps } = job.request;
+    return (job.duration_s / (job.images.length * steps)) * ((this.#form.width * this.#form.height) / (width * height));
+  }
+
+  /** A request was accepted: look at it. */
+  #took(job) {
+    this.#order.unshift(job.id);
+    this.#feed.take(job);
+    this.#show(job.id);
+    if (innerWidth <= 980) this.querySelector(".vs-gen-stage").scrollIntoView({ behavior: "smooth", block: "start" });
+  }
+
   /** @param {boolean} fromForm errors go beside the form's controls, else into a toast */
-  async #send(json, fromForm = false) {
+  async #send(json, fromForm = false, path = "/api/generations") {
     this.#submitting = true;
     this.#drawSubmit();
     try {
-      const job = await api("/api/generations", { json, signal: this.signal });
-      this.#order.unshift(job.id);
-      this.#feed.take(job);
-      this.#show(job.id);
-      if (innerWidth <= 980) this.querySelector(".vs-gen-stage").scrollIntoView({ behavior: "smooth", block: "start" });
+      this.#took(await api(path, { json, signal: this.signal }));
     } catch (error) {
       if (error.name === "AbortError") return;
       if (fromForm && error instanceof ApiError) {
@@ -459,8 +516,24 @@ class Generator extends View {
     const run = {
       cancel: () => this.#cancel(job),
       save: () => this.#keep(job, image && job.images.length > 1 ? [image.id] : null),
-      again: () => this.#send(repeatRequest(job, job.request.seed ?? job.images[0]?.seed)),
-      vary: () => this.#send(repeatRequest(job)),
+      again: () => {
+        const { path, json } = repeatCall(job);
+        return this.#send(json, false, path);
+      },
+      vary: async () => {
+        const request = await askVariation(job, image ?? job.images[0]);
+        if (request) await this.#send(request);
+      },
+      upscale: async () => {
+        const picture = image ?? job.images[0];
+        const request = await askUpscale(job, picture, this.#bases.items.find((model) => model.id === job.request.base_model_id));
+        if (request?.tooLarge) toast(`This picture is as large as it can be made with this base model: ${request.tooLarge} pixels a side.`, "info");
+        else if (request) await this.#send(request);
+      },
+      input: () => {
+        const { id, url, width, height } = image ?? job.images[0];
+        this.#beginWith({ kind: "render", id, url, width, height });
+      },
       seed: () => {
         this.#set({ seed: image?.seed ?? job.images[0]?.seed ?? "" });
         toast("Seed taken over", "ok", { timeout: 2000 });
@@ -504,29 +577,47 @@ class Generator extends View {
   }
 
   #look(job, index) {
-    openLightbox({
+    const box = openLightbox({
       items: () => job.images.map((image) => ({ ...image, title: job.request.prompt })),
       index,
       detail: async (item) => ({ title: "Render", recipe: recipeOf(job, item, this.#bases) }),
       actions: (item) => html`<button type="button" class="btn primary small" data-run="save">${icon("save", { size: 16 })}Save to gallery</button>
         <a class="btn small" href="${item.url}" download="${fileName(job, item)}">${icon("download", { size: 16 })}Download</a>
+        <button type="button" class="btn small" data-run="input">${icon("image", { size: 16 })}Use as input</button>
         <button type="button" class="btn ghost small" data-run="seed">${icon("hash", { size: 16 })}Use seed</button>`,
-      run: (name, item) => this.#act({ name, job, image: item }),
+      run: (name, item) => {
+        if (name === "input") box.close();
+        this.#act({ name, job, image: item });
+      },
     });
+  }
+
+  #beginWith(source) {
+    this.initPanel.begin(source);
+    toast("The next render starts from this picture", "ok", { timeout: 2500 });
   }
 
   /* ---------------------------------------------------------------- filling the form */
 
   async #fillFromAddress() {
     const params = query();
-    const [lora, image, generation, prompt] = ["lora", "image", "generation", "prompt"].map((name) => params.get(name));
-    if (!lora && !image && !generation && !prompt) return;
+    const [lora, image, generation, prompt, start, picture] = ["lora", "image", "generation", "prompt", "start", "picture"].map((name) => params.get(name));
+    const watched = params.get("watch");
+    if (!lora && !image && !generation && !prompt && !start && !watched) return;
     // Once is enough: a reload keeps what was changed since.
     history.replaceState(history.state, "", "/generate");
     const { items: baseModels, samplers = [], schedules = [] } = this.#bases;
     try {
       if (prompt) this.#set({ prompt: prompt.slice(0, PROMPT_MOST) });
       if (lora) await this.mixer.addById(lora, { weight: 0.8 });
+      if (watched) {
+        this.#feed.take(await api(`/api/generations/${encodeURIComponent(watched)}`, { signal: this.signal }));
+        this.#show(watched);
+      }
+      if (start) {
+        const { id, url, width, height } = await api(`/api/images/${encodeURIComponent(start)}`, { signal: this.signal });
+        this.#beginWith({ kind: "image", id, url, width, height });
+      }
       if (image) {
         const picture = await api(`/api/images/${encodeURIComponent(image)}`, { signal: this.signal });
         if (!picture.recipe) toast("This picture carries no recipe, so there is nothing to fill in.", "warn");
@@ -536,7 +627,9 @@ class Generator extends View {
         const job = await api(`/api/generations/${encodeURIComponent(generation)}`, { signal: this.signal });
         this.#feed.take(job);
         this.#show(job.id);
-        await this.#fillFrom(formFromJob(job, { baseModels, signal: this.signal }), "Filled in from your render");
+        const source = picture && job.images.find((one) => one.id === picture);
+        if (source) this.#beginWith({ kind: "render", id: source.id, url: source.url, width: source.width, height: source.height });
+        else await this.#fillFrom(formFromJob(job, { baseModels, signal: this.signal }), "Filled in from your render");
       }
     } catch (error) {
       toastError(error);

@@ -2,7 +2,7 @@
 import { View, api, confirmDialog, define, emptyState, formatDuration, html, icon, loginUrl, navigate, query, render, session, timeAgo, toast, toastError } from "./core.js";
 import { placeholderStyle } from "./dom.js";
 import { recipeOf } from "./generate_fill.js";
-import { repeatRequest } from "./generate_form.js";
+import { repeatCall } from "./generate_form.js";
 import { isActive } from "./job_feed.js";
 import { fileName, phaseOf } from "./job_progress.js";
 import { openLightbox } from "./lightbox.js";
@@ -132,6 +132,7 @@ class History extends View {
       more: () => (this.grid.done ? Promise.resolve(false) : this.grid.loadMore()),
       detail: async (picture) => ({ title: timeAgo(picture.job.created_at), recipe: recipeOf(picture.job, picture, await this.#names()) }),
       actions: (picture) => html`<a class="btn primary small" href="/generate?generation=${encodeURIComponent(picture.job.id)}">${icon("sparkles", { size: 16 })}Open in generator</a>
+        <a class="btn small" href="/generate?generation=${encodeURIComponent(picture.job.id)}&picture=${encodeURIComponent(picture.id)}">${icon("image", { size: 16 })}Use as input</a>
         <button type="button" class="btn small" data-run="save">${icon("save", { size: 16 })}Save to gallery</button>
         <a class="btn small" href="${picture.url}" download="${fileName(picture.job, picture)}">${icon("download", { size: 16 })}Download</a>`,
       run: (name, picture) => saveGeneration(picture.job, picture.job.images.length > 1 ? [picture.id] : null),
@@ -148,7 +149,8 @@ class History extends View {
         this.grid.replace(await api(path));
       }
       if (name === "again") {
-        const fresh = await api("/api/generations", { json: repeatRequest(job, job.request.seed ?? job.images?.[0]?.seed) });
+        const { path: where, json } = repeatCall(job);
+        const fresh = await api(where, { json });
         toast("Rendering again", "ok", { action: { label: "Watch", href: `/generate?generation=${encodeURIComponent(fresh.id)}` } });
         this.grid.reload();
       }

@@ -31,6 +31,7 @@ class ImageDetail extends AssetDetail {
           ${this.byline(item, [item.width && `${item.width} × ${item.height}`, item.size_bytes && formatBytes(item.size_bytes)])}
           <div class="vs-detail-actions">
             <a class="btn primary" href="/generate?image=${encodeURIComponent(item.id)}">${icon("sparkles", { size: 18 })}Open in generator</a>
+            <a class="btn" href="/generate?start=${encodeURIComponent(item.id)}">${icon("image", { size: 18 })}Use as input</a>
             <a class="btn" href="${item.url}" download="${item.file_name || "picture"}" data-native>${icon("download", { size: 18 })}Download</a>
           </div>
           ${this.tools(item)}

@@ -1,7 +1,9 @@
 // One render: waiting with its place and reason, running with a live preview, then the result or what went wrong.
 import { View, define, formatDuration, html, icon, render } from "./core.js";
 import { fadeIn, placeholderStyle } from "./dom.js";
+import { modeFacts } from "./generate_modes.js";
 import { isActive } from "./job_feed.js";
+import { isSheet, sheetTemplate } from "./sheet_view.js";
 
 const PHASES = {
   loading: "Loading the model",
@@ -13,7 +15,7 @@ const PHASES = {
 
 /**
  * `<vs-job>`: set `job`. Events (bubbling): `job-action` with detail {name, job, image?} for cancel, save, again, vary,
- * seed, recipe, settings, delete; `job-view` with detail {job, index} for a picture to look at closely.
+ * upscale, input, seed, recipe, settings, delete; `job-view` with detail {job, index} for a picture to look at closely.
  */
 export class JobProgress extends View {
   #job = null;
@@ -46,7 +48,8 @@ export class JobProgress extends View {
 
   #draw() {
     const job = this.#job;
-    const { width = 1, height = 1 } = job.request ?? {};
+    // What is finished has the size that came out: a second pass or a picture around it makes it another one.
+    const { width = 1, height = 1 } = job.images?.[0] ?? job.request?.hires ?? job.request ?? {};
     this.style.setProperty("--ratio", String(width / height || 1));
     this.style.setProperty("--natural", `${Math.max(width, height)}px`);
     const parts = { completed: () => this.#result(job), failed: () => this.#failure(job), cancelled: () => this.#cancelled(job) };
@@ -75,26 +78,33 @@ export class JobProgress extends View {
     const { images } = job;
     const one = images.length === 1;
     if (images.length === 0) return html`<div class="notice warn">${icon("alert")}<span>The pictures of this render are gone.</span></div>`;
-    return html`<div class="${one ? "vs-job-frame" : "vs-job-sheet"}" data-key="frame">${images.map(
+    const sheet = isSheet(job);
+    return html`${sheet ? sheetTemplate(job) : html`<div class="${one ? "vs-job-frame" : "vs-job-sheet"}" data-key="frame">${images.map(
         (image, index) => html`<figure class="vs-job-canvas" data-key="${image.id}" style="${placeholderStyle(image.thumb)}">
           <button type="button" data-look="${index}" aria-label="Look at picture ${index + 1} closely"><img src="${one ? image.url : image.thumb?.large ?? image.url}" alt="${altOf(job, index)}" ${one ? html`data-soft` : ""} /></button>
           ${!one && html`<figcaption>
             <button type="button" class="vs-round" data-act="save" data-image="${index}" aria-label="Save picture ${index + 1} to a gallery" title="Save to a gallery">${icon("save", { size: 17 })}</button>
             <a class="vs-round" href="${image.url}" download="${fileName(job, image)}" aria-label="Download picture ${index + 1}" title="Download">${icon("download", { size: 17 })}</a>
+            <button type="button" class="vs-round" data-act="vary" data-image="${index}" aria-label="Vary picture ${index + 1}" title="Vary">${icon("shuffle", { size: 17 })}</button>
+            <button type="button" class="vs-round" data-act="upscale" data-image="${index}" aria-label="Upscale picture ${index + 1}" title="Upscale">${icon("expand", { size: 17 })}</button>
+            <button type="button" class="vs-round" data-act="input" data-image="${index}" aria-label="Use picture ${index + 1} as input" title="Use as input">${icon("image", { size: 17 })}</button>
             <button type="button" class="vs-round" data-act="seed" data-image="${index}" aria-label="Use the seed of picture ${index + 1}" title="Use seed ${image.seed}">${icon("hash", { size: 17 })}</button>
           </figcaption>`}
         </figure>`,
-      )}</div>
+      )}</div>`}
       <div class="vs-job-status" data-key="status">
         <div class="vs-job-actions">
           ${images.every((image) => image.saved)
             ? html`<button type="button" class="btn" data-act="save" data-key="save" title="Save to another gallery">${icon("check", { size: 18 })}Saved</button>`
             : html`<button type="button" class="btn primary" data-act="save" data-key="save">${icon("save", { size: 18 })}Save to gallery</button>`}
           ${one && html`<a class="btn" href="${images[0].url}" download="${fileName(job, images[0])}">${icon("download", { size: 18 })}Download</a>`}
-          <button type="button" class="btn" data-act="vary" title="The same with another seed">${icon("shuffle", { size: 18 })}Vary</button>
+          ${job.sheet && html`<a class="btn" href="${job.sheet.url}" download="${fileName(job, { seed: "sheet" })}" data-key="sheet">${icon("download", { size: 18 })}Download the sheet</a>`}
+          ${!sheet && html`<button type="button" class="btn" data-act="vary" data-key="vary" data-image="0" title="Nearly the same, or with another seed">${icon("shuffle", { size: 18 })}Vary</button>`}
+          ${one && html`<button type="button" class="btn" data-act="upscale" data-image="0" title="Larger, with more detail">${icon("expand", { size: 18 })}Upscale</button>`}
           <button type="button" class="btn" data-act="again" title="The same once more">${icon("refresh", { size: 18 })}Regenerate</button>
         </div>
         <div class="vs-job-actions is-quiet">
+          ${one && html`<button type="button" class="btn ghost small" data-act="input" data-image="0" data-key="input">${icon("image", { size: 16 })}Use as input</button>`}
           <button type="button" class="btn ghost small" data-act="settings">${icon("sliders", { size: 16 })}Use settings</button>
           <button type="button" class="btn ghost small" data-act="seed" data-image="0">${icon("hash", { size: 16 })}Use seed</button>
           <button type="button" class="btn ghost small" data-act="recipe">${icon("copy", { size: 16 })}Copy recipe</button>
@@ -108,7 +118,8 @@ export class JobProgress extends View {
     const request = job.request ?? {};
     const facts = [
       request.base_model_label,
-      `${request.width} × ${request.height}`,
+      `${job.images[0]?.width ?? request.width} × ${job.images[0]?.height ?? request.height}`,
+      ...modeFacts(request),
       `${request.steps} steps`,
       `guidance ${request.guidance}`,
       `seed ${job.images[0]?.seed ?? request.seed}`,

@@ -28,6 +28,7 @@ function downloadName(item) {
 /** Buttons for a library picture. */
 export function imageActions(item) {
   return html`<a class="btn primary small" href="/generate?image=${encodeURIComponent(item.id)}">${icon("sparkles", { size: 16 })}Open in generator</a>
+    <a class="btn small" href="/generate?start=${encodeURIComponent(item.id)}">${icon("image", { size: 16 })}Use as input</a>
     <a class="btn small" href="${item.url}" download="${downloadName(item)}">${icon("download", { size: 16 })}Download</a>
     <a class="btn ghost small" href="/images?id=${encodeURIComponent(item.id)}" data-page>${icon("info", { size: 16 })}Page</a>`;
 }

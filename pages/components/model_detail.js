@@ -1,10 +1,11 @@
 // Page of a model card: cover, trigger, versions, facts from the file's header, training tags.
-import { define, formatBytes, formatNumber, html, icon, loginUrl } from "./core.js";
+import { api, define, formatBytes, formatNumber, html, icon, loginUrl, toast, toastError } from "./core.js";
 import { AssetDetail } from "./detail.js";
 import { placeholderStyle } from "./dom.js";
 import { markdown } from "./markdown.js";
 import { badges } from "./tile.js";
 
+const MIXABLE = new Set(["LORA", "LYCORIS"]);
 const TAG_ROWS = 24;
 
 class ModelDetail extends AssetDetail {
@@ -27,6 +28,7 @@ class ModelDetail extends AssetDetail {
       this.#tagSearch = field.value;
       this.draw();
     });
+    this.on("click", "[data-test-sheet]", (event, button) => this.#testSheet(button));
     this.on("click", "[data-all-tags]", () => {
       this.#allTags = true;
       this.draw();
@@ -52,6 +54,7 @@ class ModelDetail extends AssetDetail {
           <div class="vs-detail-actions">
             <a class="btn primary" href="/generate?lora=${encodeURIComponent(item.id)}">${icon("sparkles", { size: 18 })}Open in generator</a>
             ${version && this.#download(version)}
+            ${version && this.session?.may_generate && MIXABLE.has(item.type) && html`<button type="button" class="btn" data-test-sheet="${version.id}" title="The same picture at four weights, with and without the trigger">${icon("grid", { size: 18 })}Test sheet</button>`}
           </div>
           ${versions.length > 1 && html`<div class="vs-versions" role="group" aria-label="Versions">${versions.map(
             (one) => html`<button type="button" data-version="${one.id}" aria-pressed="${one === version ? "true" : "false"}">${one.label}${one.primary && html`<small>primary</small>`}</button>`,
@@ -65,6 +68,18 @@ class ModelDetail extends AssetDetail {
       ${this.#tagTable(facts)}
       ${this.galleries(item)}
     </article>`;
+  }
+
+  async #testSheet(button) {
+    button.setAttribute("aria-busy", "true");
+    try {
+      const job = await api(`${this.path}/${encodeURIComponent(this.item.id)}/versions/${encodeURIComponent(button.dataset.testSheet)}/test-sheet`, { json: {}, signal: this.signal });
+      toast("The test sheet renders when nobody else waits", "ok", { action: { label: "Watch", href: `/generate?watch=${encodeURIComponent(job.id)}` } });
+    } catch (error) {
+      toastError(error);
+    } finally {
+      button.setAttribute("aria-busy", "false");
+    }
   }
 
   #download(version) {

@@ -70,12 +70,15 @@ export function counterOf(text, check, window_) {
   return { text: `${words} in ${check.chunks} chunks of ${check.room}`, title: `${title} Nothing is cut, but what comes first counts most.`, level: "many" };
 }
 
+/** Hints for programs say nothing to a person. */
+const spoken = (hint) => Boolean(hint) && !hint.startsWith("GET ");
+
 /** Notes under a prompt: what is wrong, and LoRA tags that could be in the mixer. */
 export function notesOf(check) {
   if (!check) return html``;
   const tags = check.loras ?? [];
   return html`${(check.problems ?? []).map(
-      (problem) => html`<p class="vs-note is-bad" data-key="${problem.code + problem.message}">${icon("alert-circle", { size: 15 })}<span>${problem.message} ${problem.hint ? html`<span class="faint">${problem.hint}</span>` : ""}</span></p>`,
+      (problem) => html`<p class="vs-note is-bad" data-key="${problem.code + problem.message}">${icon("alert-circle", { size: 15 })}<span>${problem.message} ${spoken(problem.hint) ? html`<span class="faint">${problem.hint}</span>` : ""}</span></p>`,
     )}${tags.length > 0 && html`<p class="vs-note" data-key="tags">${icon("mix", { size: 15 })}<span class="vs-note-tags">${tags.map((tag) => html`<code>${tag.tag}</code>`)}</span>
       <button type="button" class="btn small" data-take-tags>${tags.length === 1 ? "Put into the mixer" : `Put all ${tags.length} into the mixer`}</button></p>`}`;
 }

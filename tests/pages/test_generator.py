@@ -115,6 +115,7 @@ def test_a_seed_stays_until_it_is_let_go(open_page: OpenPage, site: Site) -> Non
     page.get_by_role("button", name="Random seed each time").click()
     expect(seed).to_have_value("")
     page.get_by_role("button", name="Vary").click()
+    page.get_by_role("button", name="Another seed altogether").click()
     expect(page.locator("[data-strip] [data-job]")).to_have_count(2)
 
 
@@ -167,7 +168,7 @@ def test_the_meter_says_who_drowns_whom(open_page: OpenPage, site: Site) -> None
     expect(meter).to_be_empty()
     page.goto(f"/generate?lora={cards[1]}")
     expect(meter.get_by_role("img")).to_have_count(1)
-    expect(meter).to_contain_text("“Quiet <b>” and “Loud”")
+    expect(meter.locator("p")).to_contain_text("“Quiet <b>” and “Loud”")
     page.get_by_label("Weight of Quiet <b>", exact=True).fill("0.1")
     page.get_by_label("Weight of Loud", exact=True).fill("2")
     expect(meter).to_contain_text("“Loud” drowns “Quiet <b>”")
