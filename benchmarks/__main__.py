@@ -18,6 +18,7 @@ BENCHMARKS = {
     "B8": "benchmarks.upload",
     "B7": "benchmarks.explorer",
     "render": "benchmarks.render",
+    "B6": "benchmarks.queue",
     "batching": "benchmarks.batching",
 }
 

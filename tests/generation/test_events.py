@@ -38,8 +38,10 @@ def url(api: FastAPI, site: Runtime) -> Iterator[str]:
     thread.join()
 
 
-def read_events(url: str, generation_id: str, headers: dict[str, str]) -> list[dict[str, Any]]:
-    """All events until the stream ends."""
+def read_events(
+    url: str, generation_id: str, headers: dict[str, str], *, after_first: Callable[[], object] = lambda: None
+) -> list[dict[str, Any]]:
+    """All events until the stream ends; `after_first` is called when one was read."""
     events: list[dict[str, Any]] = []
     with httpx.stream("GET", f"{url}/api/generations/{generation_id}/events", headers=headers, timeout=60) as answer:
         assert answer.status_code == 200, answer.read()
@@ -51,6 +53,8 @@ def read_events(url: str, generation_id: str, headers: dict[str, str]) -> list[d
             if not line:
                 events.append(fields)
                 fields = {}
+                if len(events) == 1:
+                    after_first()
                 continue
             name, _, value = line.partition(": ")
             fields[name] = json.loads(value) if name == "data" else value
@@ -62,8 +66,7 @@ def test_a_render_tells_its_way(
 ) -> None:
     engine.step_delay_s = 0.05
     generation_id = submit(site, people.user, order(steps=30))
-    threading.Timer(0.5, start_worker).start()
-    events = read_events(url, generation_id, bearer(people.user))
+    events = read_events(url, generation_id, bearer(people.user), after_first=start_worker)
     assert [event["event"] for event in events] == ["progress"] * (len(events) - 1) + ["done"]
     assert [int(event["id"]) for event in events] == list(range(1, len(events) + 1))
     states = [event["data"] for event in events]
@@ -96,8 +99,8 @@ def test_a_change_that_no_bus_tells_is_found(site: Runtime, url: str, people: Pe
     from visionsuit.jobs.tables import Job, JobState
 
     generation_id = submit(site, people.user)
-    threading.Timer(0.4, lambda: change(site, Job, state=JobState.CANCELLED)).start()
-    events = read_events(url, generation_id, bearer(people.user))
+    headers = bearer(people.user)
+    events = read_events(url, generation_id, headers, after_first=lambda: change(site, Job, state=JobState.CANCELLED))
     assert events[-1]["data"]["status"] == "cancelled"
 
 

@@ -68,16 +68,17 @@ async def stream_progress(
 
 
 async def _next(inbox: "asyncio.Queue[dict]", timeout_s: float) -> dict | None:
-    """The newest message, but no change of state is skipped for a step; None if nothing comes for a while."""
+    """The newest message, at once where the state changed; None if nothing comes for a while."""
     try:
         message = await asyncio.wait_for(inbox.get(), timeout_s)
     except TimeoutError:
         return None
-    if message["kind"] != "progress":
-        return message
-    await asyncio.sleep(_SEND_EVERY_S)
-    while not inbox.empty() and message["kind"] == "progress":
-        message = inbox.get_nowait()
+    until = time.monotonic() + _SEND_EVERY_S
+    while message["kind"] == "progress":
+        try:
+            message = await asyncio.wait_for(inbox.get(), until - time.monotonic())
+        except TimeoutError:
+            break
     return message
 
 
