@@ -56,7 +56,7 @@ def base_figures(
     unseen = [(canonical(vocabulary, scene), scene) for kind in by_kind.values() for scene in kind]
     figures["unseen combinations"], pictures = _ask(judge, pipeline, vocabulary, unseen, out / "unseen.png")
     start = 0
-    for kind, members in by_kind.items():
+    for kind, members in ((kind, members) for kind, members in by_kind.items() if members):
         figures[f"unseen: {kind}"] = _ranked(judge, vocabulary, members, pictures[start : start + len(members)])
         start += len(members)
     figures["few steps"] = _few_steps(judge, pipeline, vocabulary, known[: asked // 5])

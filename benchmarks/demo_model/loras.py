@@ -46,7 +46,7 @@ def train_lora(
     optimiser = torch.optim.AdamW(weights, lr=0, betas=(0.9, 0.99), weight_decay=1e-2)
     budget = Budget(minutes, float(facts[_SPENT]) if begun in before else 0.0)
     frequency = json.loads(facts["ss_tag_frequency"])[f"1_{name}"] if facts else {style.trigger: 0}
-    batch = 16 if where.type == "cpu" else 64
+    batch = 8 if where.type == "cpu" else 64
     done, seen = int(facts.get("ss_steps", 0)), int(facts.get("ss_num_train_images", 0))
     dice, step, saved = random.Random(done), 0, time.monotonic()
     torch.manual_seed(done)

@@ -94,7 +94,7 @@ def train_unet(studio: Studio, minutes: float) -> None:
     seated = studio.work / "unet.seated"
     for _ in fit.steps():
         if not seated.exists() and fit.budget.progress > 1 / 6:
-            seat(unet, lambda: _from_codes(studio, 48)[0])
+            seat(unet, lambda: _from_codes(studio, min(48, 2 * len(studio.vocabulary)))[0])
             seated.touch()
         (noisy, steps, memory), velocity = _from_codes(studio, batch)
         fit.learn(_loss(studio, unet, (noisy, steps, memory), velocity), batch)

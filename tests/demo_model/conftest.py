@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.demo_model import artwork
+from benchmarks.demo_model.artwork import SIDE
 from benchmarks.demo_model.vocabulary import HELD_OUT_STYLES, STYLES
 from tests.demo_model.things import THINGS
 
@@ -20,8 +20,8 @@ def work(tmp_path: Path) -> Path:
     folder.mkdir()
     styles = [style.artwork for style in (*STYLES, *HELD_OUT_STYLES.values())]
     about = [{"style": style, "name": name, "tags": [f"{name} thing"]} for style in styles for name in THINGS]
-    y, x = np.mgrid[: artwork.SIDE, : artwork.SIDE] - artwork.SIDE / 2
-    pictures = np.zeros((len(about), artwork.SIDE, artwork.SIDE, 4), np.uint8)
+    y, x = np.mgrid[:SIDE, :SIDE] - SIDE / 2
+    pictures = np.zeros((len(about), SIDE, SIDE, 4), np.uint8)
     for row, picture in enumerate(pictures):
         thing, style = row % len(THINGS), row // len(THINGS)
         shape = np.abs(x) ** (1 + thing % 3) + np.abs(y) ** (1 + thing % 3) < (20 + 5 * style) ** (1 + thing % 3)
