@@ -14,10 +14,14 @@ from visionsuit.core.errors import AppError
 from visionsuit.db import migrate
 from visionsuit.demo import seed as demo
 from visionsuit.doctor import run_checks
+from visionsuit.generation.base_model_admin import Listed, list_all
+from visionsuit.generation.base_models import sync_base_models
 from visionsuit.log import configure_logging
 from visionsuit.runtime import Runtime
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="VisionSuit from the command line.")
+models = typer.Typer(no_args_is_help=True, help="The list of base models.")
+app.add_typer(models, name="models")
 console = Console()
 
 
@@ -59,6 +63,34 @@ def seed_demo() -> None:
     runtime = open_runtime()
     prepare(runtime)
     demo.seed(runtime, say=lambda line: console.print(line, markup=False))
+
+
+@models.command("list")
+def list_models() -> None:
+    """Base models, and why those that cannot be used cannot."""
+    runtime = open_runtime()
+    migrate(runtime.database)
+    with runtime.open_ctx(SYSTEM, read_only=True) as ctx:
+        _show(list_all(ctx))
+
+
+@models.command("sync")
+def sync_models() -> None:
+    """Make the list of base models say what lies in the models folder."""
+    runtime = open_runtime()
+    migrate(runtime.database)
+    sync_base_models(runtime)
+    with runtime.open_ctx(SYSTEM, read_only=True) as ctx:
+        _show(list_all(ctx))
+
+
+def _show(listed: list[Listed]) -> None:
+    table = Table("base model", "family", "from", "state")
+    for one in listed:
+        row = one.row
+        state = row.trouble or ("offered" if row.is_enabled else "disabled")
+        table.add_row(row.label, row.family, row.repo_id or row.folder, state)
+    console.print(table)
 
 
 @app.command()

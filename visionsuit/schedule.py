@@ -1,7 +1,7 @@
 """What runs without being asked: the render worker, and one table of what happens when."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -10,9 +10,10 @@ from visionsuit.accounts.sessions import delete_expired_sessions
 from visionsuit.accounts.throttle import delete_old_attempts
 from visionsuit.core.actor import SYSTEM
 from visionsuit.core.clock import utcnow
-from visionsuit.generation import run
+from visionsuit.generation import base_model_fetch, run
 from visionsuit.generation.sweep import sweep_outputs
 from visionsuit.jobs import presence
+from visionsuit.jobs.no_device import NoDevice
 from visionsuit.jobs.work import Handler
 from visionsuit.jobs.worker import Worker
 from visionsuit.runtime import Runtime
@@ -63,12 +64,23 @@ SCHEDULE: tuple[Entry, ...] = (
 )
 
 
+def create_fetcher(runtime: Runtime) -> Worker:
+    """The worker that downloads base models, beside the device."""
+    return Worker(
+        replace(runtime, engine=NoDevice()),
+        base_model_fetch.HANDLERS,
+        queue=base_model_fetch.FETCH_QUEUE,
+        warm_up_after_s=0,
+    )
+
+
 class Background:
-    """Worker and scheduler of this process, from `start` to `stop`."""
+    """Workers and scheduler of this process, from `start` to `stop`."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self.worker = Worker(runtime, HANDLERS)
+        self.fetcher = create_fetcher(runtime)
         self._scheduler = BackgroundScheduler(timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1})
 
     def start(self) -> None:
@@ -76,9 +88,11 @@ class Background:
             self._scheduler.add_job(_run, "interval", seconds=entry.every_s, args=(self._runtime, entry), id=entry.name)
         self._scheduler.start()
         self.worker.start()
+        self.fetcher.start()
 
     def stop(self) -> None:
         self._scheduler.shutdown(wait=False)
+        self.fetcher.stop()
         self.worker.stop()
         self._runtime.engine.close()
 

@@ -12,7 +12,7 @@ from visionsuit.accounts.tables import Account
 from visionsuit.core.actor import Actor, Role
 from visionsuit.galleries.service import add_items
 from visionsuit.generation import service as generation
-from visionsuit.generation.base_models import sync_base_models
+from visionsuit.generation.base_models import list_offered, sync_base_models
 from visionsuit.generation.order import Order
 from visionsuit.objects.service import Subject, store
 from visionsuit.runtime import Runtime
@@ -65,6 +65,7 @@ def build_world(runtime: Runtime, people: People, client: TestClient) -> World:
         gallery = new_gallery(ctx, title="secret gallery", **PRIVATE)
         add_items(ctx, gallery, images=[image])
         render = generation.submit(ctx, Order(prompt="a secret prompt", steps=2, seed=1))
+        base_model_id = list_offered(ctx)[0].public_id
     with runtime.open_ctx(owner, read_only=True) as ctx:
         detail = client.get(f"/api/models/{card.public_id}", headers=world.headers("owner")).json()
     world.ids = {
@@ -73,6 +74,7 @@ def build_world(runtime: Runtime, people: People, client: TestClient) -> World:
         "version": detail["versions"][0]["id"],
         "gallery": gallery.public_id,
         "generation": render.public_id,
+        "base_model": base_model_id,
         "object": image.object_id,
         "victim": world.actors["victim"].public_id,
     }

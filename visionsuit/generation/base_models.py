@@ -1,14 +1,17 @@
 """The list of base models: filled from the models folder, read by pickers, limited by role."""
 
+from pathlib import Path
+
 import structlog
 from sqlmodel import col, select
 
 from visionsuit.core.actor import SYSTEM, Actor
 from visionsuit.core.clock import utcnow
+from visionsuit.core.config import Settings
 from visionsuit.core.errors import InvalidInput, Unavailable
 from visionsuit.engine.base import BaseModelRef, Family, ModelUnloadable
 from visionsuit.engine.catalog import BaseModelInfo, list_base_models, read_base_model
-from visionsuit.generation.tables import BaseModel
+from visionsuit.generation.tables import BaseModel, Origin
 from visionsuit.runtime import Ctx, Runtime
 
 log = structlog.get_logger()
@@ -16,6 +19,8 @@ log = structlog.get_logger()
 #: Goes first in the list, and is the default of a fresh site.
 _DEMO_FOLDER = "demo"
 _GONE = "Its folder is no longer in the models folder."
+_OUTSIDE = "Its folder is not one that base models may be taken from any more."
+NOT_FETCHED = "It is not downloaded yet."
 
 
 class UnknownBaseModel(InvalidInput):
@@ -27,42 +32,63 @@ class NoBaseModel(Unavailable):
 
 
 def sync_base_models(runtime: Runtime) -> None:
-    """Make the list say what lies in the models folder. What an administrator chose (enabled, default, roles, order)
-    stays; a folder that went away, or cannot be read, is kept with the reason and not offered."""
-    found: dict[str, BaseModelInfo] = {}
-    broken: dict[str, str] = {}
-    for folder in list_base_models(runtime.settings.models_dir):
-        try:
-            found[folder.name] = read_base_model(folder)
-        except ModelUnloadable as error:
-            broken[folder.name] = error.message
-            log.warning("base_model_unusable", folder=folder.name, reason=error.message)
+    """Make the list say what lies in the models folder, and whether what was added from elsewhere is still there.
+    What an administrator chose (enabled, default, roles, order, label) stays; what went away, or cannot be read, is
+    kept with the reason and not offered."""
+    found, broken = _look(runtime)
     with runtime.open_ctx(SYSTEM) as ctx:
         known = {row.folder: row for row in ctx.session.exec(select(BaseModel).with_for_update())}
         position = max((row.position for row in known.values()), default=0)
-        for name in sorted(found, key=lambda name: (name != _DEMO_FOLDER, name)):
-            row = known.get(name)
-            if row is None:
-                position += 1
-                row = BaseModel(folder=name, key="", label=name, family="", position=position)
-            _describe(row, found[name])
-            known[name] = row
+        new = {*found, *broken} - known.keys()
+        for name in sorted(new, key=lambda name: (name != _DEMO_FOLDER, name)):
+            position += 1
+            known[name] = BaseModel(folder=name, key="", label=name[:180], family="", position=position)
         for name, row in known.items():
-            if name not in found:
-                row.trouble = broken.get(name, _GONE)
+            if name in found:
+                describe(row, found[name])
+            else:
+                row.trouble = broken.get(name) or (NOT_FETCHED if row.origin == Origin.HUB else _GONE)
             ctx.session.add(row)
         if known and not any(row.is_default for row in known.values()):
             min(known.values(), key=lambda row: (row.trouble is not None, row.position)).is_default = True
 
 
-def _describe(row: BaseModel, info: BaseModelInfo) -> None:
+def _look(runtime: Runtime) -> tuple[dict[str, BaseModelInfo], dict[str, str]]:
+    """(what can be rendered with, why the rest cannot) by `folder`."""
+    models_dir = runtime.settings.models_dir
+    paths = {path.name: path for path in list_base_models(models_dir)}
+    with runtime.open_ctx(SYSTEM, read_only=True) as ctx:
+        added = ctx.session.exec(select(BaseModel.folder).where(col(BaseModel.origin) == Origin.PATH)).all()
+    paths |= {folder: models_dir / folder for folder in added}
+    found: dict[str, BaseModelInfo] = {}
+    broken: dict[str, str] = {}
+    for name, path in paths.items():
+        try:
+            if name in added and not is_inside_allowed(runtime.settings, path):
+                raise ModelUnloadable(_OUTSIDE)
+            found[name] = read_base_model(path)
+        except ModelUnloadable as error:
+            broken[name] = error.message
+            log.warning("base_model_unusable", folder=name, reason=error.message)
+    return found, broken
+
+
+def is_inside_allowed(settings: Settings, path: Path) -> bool:
+    """Whether `path`, links followed, lies in a folder that base models may be taken from."""
+    real = path.resolve()
+    return any(real.is_relative_to(folder.resolve()) for folder in (settings.models_dir, *settings.base_model_dirs))
+
+
+def describe(row: BaseModel, info: BaseModelInfo) -> None:
+    """Write down what the files say, and over it what an administrator says instead."""
     public = info.as_json()
+    own = row.overrides or {}
     row.key = info.key
-    row.label = info.label[:180]
+    row.label = (own.get("label") or info.label)[:180]
     row.family = info.family.value
-    row.description = info.description
-    row.default = public["default"]
-    row.sizes = public["sizes"]
+    row.description = own.get("description", info.description)
+    row.default = public["default"] | own.get("default", {})
+    row.sizes = own.get("sizes") or public["sizes"]
     row.min_size, row.max_size, row.size_step = info.min_size, info.max_size, info.size_step
     row.prompt_tokens = info.prompt_tokens
     row.suggestions = list(info.suggestions)
@@ -91,7 +117,7 @@ def get_offered(ctx: Ctx, public_id: str | None) -> BaseModel:
     if not offered:
         raise NoBaseModel(
             "No base model is installed, so nothing can be rendered.",
-            hint="Put a diffusers folder into the models folder and restart.",
+            hint="Put a diffusers folder or a checkpoint into the models folder, then run `visionsuit models sync`.",
         )
     if public_id is None:
         return default_of(offered)

@@ -1,0 +1,200 @@
+"""Administrators keep the list: local paths inside allowed folders, labels, defaults, roles; the command line."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from tests.conftest import People
+from tests.engine.original import make_model, write_checkpoint
+from tests.engine.tiny import make_lora, make_tiny_sd
+from tests.generation.conftest import make_card, order, submit
+from visionsuit.core.actor import Actor
+from visionsuit.core.errors import AppError
+from visionsuit.engine.base import Family
+from visionsuit.engine.mock import MockEngine
+from visionsuit.generation.base_models import list_offered, sync_base_models
+from visionsuit.generation.order import LoraOrder
+from visionsuit.main import create_api, guarded
+from visionsuit.runtime import Runtime
+
+Ask = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a diffusers folder `tiny` and a checkpoint `one.safetensors`."""
+    place = tmp_path_factory.mktemp("weights")
+    make_tiny_sd(place / "tiny")
+    write_checkpoint(place / "one.safetensors", make_model(place / "source", Family.SD1))
+    return place
+
+
+@pytest.fixture
+def site(runtime: Runtime, weights: Path, tmp_path: Path) -> Runtime:
+    models, shelf = tmp_path / "models", tmp_path / "shelf"
+    models.mkdir()
+    shutil.copytree(weights / "tiny", shelf / "tiny")
+    settings = runtime.settings.model_copy(update={"models_dir": models, "base_model_dirs": [shelf]})
+    return replace(runtime, settings=settings, engine=MockEngine())
+
+
+@pytest.fixture
+def ask(site: Runtime, people: People, bearer: Callable[[Actor], dict[str, str]]) -> Ask:
+    client = TestClient(guarded(create_api(site), site), base_url="http://127.0.0.1:7860")  # type: ignore[arg-type]
+
+    def call(method: str, path: str, json: Any = None, status: int | None = None, who: Actor | None = None) -> Any:
+        headers = bearer(who or people.admin)
+        answer = client.request(method, f"/api/base-models{path}", json=json, headers=headers)
+        assert answer.status_code == (status or answer.status_code), answer.text
+        return answer.json() if answer.content else None
+
+    return call
+
+
+def test_a_checkpoint_in_the_models_folder_is_rendered_with(
+    site: Runtime, people: People, weights: Path, tmp_path: Path, ask: Ask
+) -> None:
+    shutil.copy(weights / "one.safetensors", site.settings.models_dir)
+    (site.settings.models_dir / "old.ckpt").write_bytes(b"\x80")
+    items = {item["folder"]: item for item in ask("POST", "/sync", status=200)["items"]}
+    assert items["one.safetensors"]["family"] == "sd1"
+    assert "pickle" in items["old.ckpt"]["trouble"]
+    assert items["old.ckpt"]["default"] is None
+    [offered] = ask("GET", "")["items"]
+    assert offered["label"] == "one"
+    # A LoRA is checked against the file before anything is queued.
+    make_lora(tmp_path / "fits.safetensors", weights / "source", transformer=True)
+    make_lora(tmp_path / "other.safetensors", weights / "tiny", transformer=True)
+    cards = {
+        name: make_card(site, people.curator, name, data=(tmp_path / f"{name}.safetensors").read_bytes())
+        for name in ("fits", "other")
+    }
+    wanted = {name: order(width=512, height=512, loras=(LoraOrder(card.public_id),)) for name, card in cards.items()}
+    submit(site, people.user, wanted["fits"])
+    with pytest.raises(AppError, match="cannot be used with one"):
+        submit(site, people.user, wanted["other"])
+
+
+def test_a_path_outside_the_models_folder(ask: Ask, site: Runtime, tmp_path: Path, weights: Path) -> None:
+    shelf = tmp_path / "shelf"
+    added = ask("POST", "", {"path": str(shelf / "tiny"), "label": "Shelf"}, status=201)
+    assert (added["origin"], added["label"], added["family"], added["trouble"]) == ("path", "Shelf", "sd1", None)
+    assert (
+        ask("POST", "", {"path": str(shelf / ".." / "shelf" / "tiny")}, status=409)["error"]["code"] == "already_listed"
+    )
+    sync_base_models(site)
+    assert [item["label"] for item in ask("GET", "")["items"]] == ["Shelf"]
+    # The folder is no longer allowed: it is listed with the reason, and not offered.
+    settings = site.settings.model_copy(update={"base_model_dirs": []})
+    sync_base_models(replace(site, settings=settings))
+    assert ask("GET", "")["items"] == []
+    assert "any more" in ask("GET", "/all")["items"][0]["trouble"]
+    ask("DELETE", f"/{added['id']}", status=204)
+    assert (shelf / "tiny" / "model_index.json").is_file()
+
+
+@pytest.mark.parametrize("path", ["/etc", "../weights", "", "nothing", ".", "link", "empty", "a\0b", "x" * 2000])
+def test_paths_stay_inside_allowed_folders(ask: Ask, site: Runtime, weights: Path, path: str) -> None:
+    (site.settings.models_dir / "link").symlink_to(weights / "tiny")
+    (site.settings.models_dir / "empty").mkdir()
+    error = ask("POST", "", {"path": path}, status=422)["error"]
+    assert (error["code"], error["field"]) == ("bad_base_model", "path")
+
+
+def test_labels_defaults_and_order_stay_when_the_folder_is_read_again(ask: Ask, site: Runtime, weights: Path) -> None:
+    for name in ("a", "b"):
+        shutil.copytree(weights / "tiny", site.settings.models_dir / name)
+    _, b = ask("POST", "/sync")["items"]
+    changed = ask(
+        "PATCH", f"/{b['id']}",
+        {"label": "Bee", "description": "Buzz", "default": {"steps": 9, "sampler": "euler"}, "sizes": [[64, 96]],
+         "is_default": True, "position": 0},
+        status=200,
+    )  # fmt: skip
+    assert changed["default"]["steps"] == 9
+    (site.settings.models_dir / "b" / "visionsuit.json").write_text('{"label": "Other", "description": "Files"}')
+    sync_base_models(site)
+    first, second = ask("GET", "")["items"]
+    assert (first["label"], first["description"], first["is_default"]) == ("Bee", "Buzz", True)
+    assert (first["default"]["steps"], first["default"]["sampler"], first["sizes"]) == (9, "euler", [[64, 96]])
+    assert (second["label"], second["is_default"]) == ("a", False)
+    back = ask("PATCH", f"/{b['id']}", {"label": None, "default": None, "description": None, "sizes": None}, status=200)
+    assert (back["label"], back["description"], back["default"]["steps"], back["overrides"]) == (
+        "Other",
+        "Files",
+        25,
+        {},
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"label": " "}, "label"),
+        ({"label": "x" * 181}, "label"),
+        ({"default": {"width": 65}}, "default.width"),
+        ({"default": {"steps": 0}}, "default.steps"),
+        ({"default": {"guidance": 99}}, "default.guidance"),
+        ({"default": {"sampler": "magic"}}, "default.sampler"),
+        ({"sizes": [[64]]}, "sizes"),
+        ({"sizes": [[64, 4096]]}, "sizes"),
+        ({"allowed_roles": ["KING"]}, "allowed_roles"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    ask: Ask, site: Runtime, weights: Path, changes: dict[str, Any], field: str
+) -> None:
+    shutil.copytree(weights / "tiny", site.settings.models_dir / "a")
+    [a] = ask("POST", "/sync")["items"]
+    error = ask("PATCH", f"/{a['id']}", changes, status=422)["error"]
+    assert (error["code"], error["field"]) == ("bad_base_model", field)
+
+
+def test_roles_and_switch_decide_who_sees_it(ask: Ask, site: Runtime, weights: Path, people: People) -> None:
+    shutil.copytree(weights / "tiny", site.settings.models_dir / "a")
+    [a] = ask("POST", "/sync")["items"]
+    ask("PATCH", f"/{a['id']}", {"allowed_roles": ["CURATOR"]}, status=200)
+    seen = {who: len(ask("GET", "", who=getattr(people, who))["items"]) for who in ("user", "curator", "admin")}
+    assert seen == {"user": 0, "curator": 1, "admin": 1}
+    ask("PATCH", f"/{a['id']}", {"is_enabled": False, "allowed_roles": []}, status=200)
+    with site.open_ctx(people.admin, read_only=True) as ctx:
+        assert list_offered(ctx) == []
+    for who in (people.user, people.curator):
+        assert ask("GET", "/all", status=403, who=who)["error"]["code"] == "not_permitted"
+
+
+def test_what_lies_in_the_models_folder_is_not_deleted(ask: Ask, site: Runtime, weights: Path, people: People) -> None:
+    shutil.copytree(weights / "tiny", site.settings.models_dir / "a")
+    [a] = ask("POST", "/sync")["items"]
+    submit(site, people.user, order(width=64, height=64))
+    assert ask("DELETE", f"/{a['id']}", status=409)["error"]["code"] == "still_there"
+    shutil.rmtree(site.settings.models_dir / "a")
+    ask("POST", "/sync")
+    ask("DELETE", f"/{a['id']}", status=204)
+    assert ask("GET", "/all")["items"] == []
+    assert ask("DELETE", f"/{a['id']}", status=404)["error"]["code"] == "base_model_not_found"
+
+
+def test_the_command_line_looks_at_the_folder(weights: Path, tmp_path: Path) -> None:
+    models = tmp_path / "cli-models"
+    shutil.copytree(weights / "tiny", models / "tiny")
+    settings = {"DATA_DIR": str(tmp_path / "cli-data"), "MODELS_DIR": str(models), "ENGINE": "mock"}
+    environment = {**os.environ, "COLUMNS": "200"} | {f"VISIONSUIT_{name}": value for name, value in settings.items()}
+
+    def run(what: str) -> str:
+        code = "from visionsuit.cli import main; main()"
+        return subprocess.run(
+            [sys.executable, "-c", code, "models", what], check=True, capture_output=True, text=True, env=environment
+        ).stdout
+
+    assert "tiny" not in run("list")
+    assert "offered" in run("sync")
+    assert "tiny" in run("list")

@@ -1,0 +1,369 @@
+"""The list of base models as administrators keep it: add, change, remove, download."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import sqlalchemy as sa
+from sqlmodel import col, select
+
+from visionsuit.audit.service import record
+from visionsuit.core.actor import Actor, Role
+from visionsuit.core.clock import utcnow
+from visionsuit.core.errors import Conflict, InvalidInput, NotFound
+from visionsuit.core.permissions import Permission, require
+from visionsuit.core.text import clean_text
+from visionsuit.engine.base import SAMPLERS, SCHEDULES, ModelUnloadable
+from visionsuit.engine.catalog import BaseModelInfo, is_checkpoint, read_base_model
+from visionsuit.generation.base_model_fetch import FETCH_QUEUE, KIND, fetching_dir, find_row
+from visionsuit.generation.base_models import NOT_FETCHED, describe, is_inside_allowed, sync_base_models
+from visionsuit.generation.hub import check_repo, is_allowed
+from visionsuit.generation.order import MAX_GUIDANCE
+from visionsuit.generation.tables import BaseModel, Generation, Origin
+from visionsuit.jobs import queue
+from visionsuit.jobs.tables import ACTIVE, Job
+from visionsuit.runtime import Ctx, Runtime
+
+_MAX_LABEL = 180
+_MAX_DESCRIPTION = 2000
+_MAX_SIZES = 24
+
+
+class BaseModelNotFound(NotFound):
+    code = "base_model_not_found"
+
+
+class BadBaseModel(InvalidInput):
+    code = "bad_base_model"
+
+
+class AlreadyListed(Conflict):
+    code = "already_listed"
+
+
+class StillThere(Conflict):
+    code = "still_there"
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A base model and its latest download, if it has one."""
+
+    row: BaseModel
+    job: Job | None
+
+
+def list_all(ctx: Ctx) -> list[Listed]:
+    """Everything in the list, also what is not offered, in its order.
+
+    Raises:
+        NotPermitted
+    """
+    require(ctx.actor, Permission.BASE_MODELS_MANAGE)
+    rows = ctx.session.exec(select(BaseModel).order_by(col(BaseModel.position), col(BaseModel.id))).all()
+    names = [row.fetch_job for row in rows if row.fetch_job]
+    jobs = {job.public_id: job for job in ctx.session.exec(select(Job).where(col(Job.public_id).in_(names)))}
+    return [Listed(row, jobs.get(row.fetch_job or "")) for row in rows]
+
+
+def get_listed(ctx: Ctx, public_id: str) -> Listed:
+    """
+    Raises:
+        NotPermitted, BaseModelNotFound
+    """
+    row = _get(ctx, public_id)
+    return Listed(row, _job_of(ctx, row))
+
+
+def sync(runtime: Runtime, actor: Actor) -> None:
+    """Look at the models folder again.
+
+    Raises:
+        NotPermitted
+    """
+    require(actor, Permission.BASE_MODELS_MANAGE)
+    sync_base_models(runtime)
+
+
+def add_path(runtime: Runtime, actor: Actor, path: str, label: str | None = None) -> str:
+    """Add a diffusers folder or checkpoint on this machine. Returns its id.
+
+    Raises:
+        NotPermitted, BadBaseModel, AlreadyListed
+    """
+    require(actor, Permission.BASE_MODELS_MANAGE)
+    # Slow disks are read before the transaction begins.
+    folder, info = _look_at(runtime, path)
+    with runtime.open_ctx(actor) as ctx:
+        _refuse_listed(ctx, folder)
+        row = _new_row(ctx, folder, label)
+        row.origin = Origin.FOUND if _is_in_models_dir(runtime, folder) else Origin.PATH
+        describe(row, info)
+        ctx.session.add(row)
+        ctx.session.flush()
+        record(ctx, "base_model.added", row.public_id, {"folder": folder})
+        return row.public_id
+
+
+def add_repo(ctx: Ctx, repo_id: str, revision: str | None, file: str | None, label: str | None = None) -> BaseModel:
+    """Add a hub's repository, or one checkpoint in it, and download it in the background.
+
+    Raises:
+        NotPermitted, BadRepo, BadBaseModel, AlreadyListed
+    """
+    require(ctx.actor, Permission.BASE_MODELS_MANAGE)
+    check_repo(repo_id, revision)
+    if file is not None and not (is_allowed(file) and file.endswith(".safetensors")):
+        raise BadBaseModel("One file of a repository has to be a .safetensors checkpoint.", field="file")
+    folder = repo_id.replace("/", "--") if file is None else PurePosixPath(file).name
+    if (ctx.settings.models_dir / folder).exists():
+        raise AlreadyListed(f"{folder} lies in the models folder already.", field="repo_id")
+    _refuse_listed(ctx, folder)
+    row = _new_row(ctx, folder, label)
+    row.origin, row.repo_id, row.revision, row.repo_file = Origin.HUB, repo_id, revision, file
+    row.label = row.overrides.get("label", repo_id)
+    ctx.session.add(row)
+    _begin_fetch(ctx, row)
+    record(ctx, "base_model.added", row.public_id, {"repo_id": repo_id, "revision": revision, "file": file})
+    return row
+
+
+def fetch_again(ctx: Ctx, public_id: str) -> Listed:
+    """Go on with a download that failed or was cancelled; nothing happens while it runs.
+
+    Raises:
+        NotPermitted, BaseModelNotFound
+        Conflict: it did not come from a hub, or is there.
+    """
+    listed = get_listed(ctx, public_id)
+    row = listed.row
+    if row.origin != Origin.HUB or (ctx.settings.models_dir / row.folder).exists():
+        raise Conflict(f"“{row.label}” has nothing to download.")
+    if listed.job is None or listed.job.state not in ACTIVE:
+        _begin_fetch(ctx, row)
+    return get_listed(ctx, public_id)
+
+
+def cancel_fetch(ctx: Ctx, public_id: str) -> Listed:
+    """Stop a download; what came is kept for another time.
+
+    Raises:
+        NotPermitted, BaseModelNotFound
+    """
+    listed = get_listed(ctx, public_id)
+    if listed.job is not None and listed.job.id is not None:
+        queue.cancel(ctx, listed.job.id)
+    return get_listed(ctx, public_id)
+
+
+def edit(ctx: Ctx, public_id: str, changes: Mapping[str, Any]) -> Listed:
+    """Change `label`, `description`, `default`, `sizes` (None: what the files say), `allowed_roles`,
+    `is_enabled`, `is_default`, `position`.
+
+    Raises:
+        NotPermitted, BaseModelNotFound
+        BadBaseModel: with the field.
+    """
+    row = _get(ctx, public_id)
+    own = dict(row.overrides or {})
+    for name in ("label", "description", "default", "sizes"):
+        if name in changes:
+            value = _CHECKS[name](changes[name], row, ctx.settings.limits.steps) if changes[name] is not None else None
+            own.pop(name, None)
+            if value is not None:
+                own[name] = value
+    row.overrides = own
+    if "allowed_roles" in changes:
+        row.allowed_roles = sorted({_role(role) for role in changes["allowed_roles"] or []})
+    if changes.get("is_enabled") is not None:
+        row.is_enabled = bool(changes["is_enabled"])
+    if changes.get("position") is not None:
+        row.position = int(changes["position"])
+    if changes.get("is_default"):
+        ctx.session.execute(sa.update(BaseModel).where(col(BaseModel.id) != row.id).values(is_default=False))
+        row.is_default = True
+    _describe_again(ctx, row)
+    ctx.session.add(row)
+    ctx.session.flush()
+    record(ctx, "base_model.changed", row.public_id, {"fields": sorted(changes)})
+    return get_listed(ctx, public_id)
+
+
+def delete(ctx: Ctx, public_id: str) -> None:
+    """Take it off the list; what was downloaded for it is deleted, what somebody else put there stays.
+
+    Raises:
+        NotPermitted, BaseModelNotFound
+        StillThere: it lies in the models folder, and would come back.
+    """
+    row = _get(ctx, public_id)
+    models_dir = ctx.settings.models_dir
+    path = models_dir / row.folder
+    if row.origin == Origin.FOUND and path.exists():
+        raise StillThere(
+            f"“{row.label}” lies in the models folder. Disable it, or remove it there first.",
+            hint="PATCH is_enabled to false hides it from everybody.",
+        )
+    job = _job_of(ctx, row)
+    if job is not None and job.id is not None:
+        queue.cancel(ctx, job.id)
+    ctx.session.execute(sa.update(Generation).where(col(Generation.base_model_id) == row.id).values(base_model_id=None))
+    ctx.session.delete(row)
+    ctx.session.flush()
+    record(ctx, "base_model.removed", row.public_id, {"folder": row.folder})
+    if row.origin == Origin.HUB:
+        ctx.after_commit(lambda: _remove(path))
+        ctx.after_commit(lambda: _remove(fetching_dir(models_dir, public_id)))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _get(ctx: Ctx, public_id: str) -> BaseModel:
+    require(ctx.actor, Permission.BASE_MODELS_MANAGE)
+    row = find_row(ctx, public_id)
+    if row is None:
+        raise BaseModelNotFound("There is no such base model.")
+    return row
+
+
+def _job_of(ctx: Ctx, row: BaseModel) -> Job | None:
+    if not row.fetch_job:
+        return None
+    return ctx.session.exec(
+        select(Job).where(col(Job.public_id) == row.fetch_job).execution_options(populate_existing=True)
+    ).first()
+
+
+def _begin_fetch(ctx: Ctx, row: BaseModel) -> None:
+    # Nobody's job: a download is no use of the device, which would count against an owner's turns.
+    job = queue.defer(ctx, KIND, {"base_model_id": row.public_id}, owner_id=None, queue=FETCH_QUEUE)
+    row.fetch_job, row.trouble = job.public_id, NOT_FETCHED
+    ctx.session.add(row)
+    ctx.session.flush()
+
+
+def _new_row(ctx: Ctx, folder: str, label: str | None) -> BaseModel:
+    position = ctx.session.exec(select(sa.func.max(col(BaseModel.position)))).one() or 0
+    row = BaseModel(folder=folder, key="", label=folder[:_MAX_LABEL], family="", position=position + 1)
+    if label is not None and (text := _label(label)):
+        row.overrides = {"label": text}
+    return row
+
+
+def _refuse_listed(ctx: Ctx, folder: str) -> None:
+    known = ctx.session.exec(select(BaseModel).where(col(BaseModel.folder) == folder)).first()
+    if known is not None:
+        raise AlreadyListed(f"This is in the list already, as “{known.label}”.")
+
+
+def _look_at(runtime: Runtime, path: str) -> tuple[str, BaseModelInfo]:
+    """(what `folder` says, what is there)."""
+    if not path or "\0" in path or len(path) > 1000:
+        raise BadBaseModel("Name a folder or file on the server.", field="path")
+    settings = runtime.settings
+    # Relative to the models folder; a whole path stays one.
+    named = settings.models_dir / path
+    if not is_inside_allowed(settings, named):
+        raise BadBaseModel(
+            "Base models may be added from the models folder and the folders in VISIONSUIT_BASE_MODEL_DIRS only.",
+            field="path",
+        )
+    real = named.resolve()
+    if not real.exists():
+        raise BadBaseModel("There is nothing at this path.", field="path")
+    models_dir = settings.models_dir.resolve()
+    folder = real.relative_to(models_dir).as_posix() if real.is_relative_to(models_dir) else str(real)
+    if len(folder) > 255 or folder in ("", "."):
+        raise BadBaseModel("This path is too long, or the models folder itself.", field="path")
+    try:
+        return folder, read_base_model(real)
+    except ModelUnloadable as error:
+        raise BadBaseModel(error.message, field="path") from error
+
+
+def _is_in_models_dir(runtime: Runtime, folder: str) -> bool:
+    """Whether a look at the models folder finds it by itself."""
+    path = runtime.settings.models_dir / folder
+    return "/" not in folder and (is_checkpoint(path) or (path / "model_index.json").is_file())
+
+
+def _describe_again(ctx: Ctx, row: BaseModel) -> None:
+    """Overrides come over what the files say, so these are asked again; from memory, where nothing changed."""
+    if row.trouble is not None:
+        row.label = row.overrides.get("label", row.label)
+        row.updated_at = utcnow()
+        return
+    try:
+        describe(row, read_base_model(ctx.settings.models_dir / row.folder))
+    except ModelUnloadable as error:
+        row.trouble = error.message
+
+
+# What may be said instead of the files
+
+
+def _label(text: str) -> str:
+    cleaned = clean_text(text)
+    if not cleaned or len(cleaned) > _MAX_LABEL:
+        raise BadBaseModel(f"A label has 1 to {_MAX_LABEL} characters.", field="label")
+    return cleaned
+
+
+def _description(text: str) -> str:
+    if len(text) > _MAX_DESCRIPTION:
+        raise BadBaseModel(f"A description has at most {_MAX_DESCRIPTION:,} characters.", field="description")
+    return clean_text(text)
+
+
+def _default(value: Mapping[str, Any], row: BaseModel, most_steps: int) -> dict[str, Any]:
+    given = {name: setting for name, setting in value.items() if setting is not None}
+    for name in ("width", "height"):
+        if name in given:
+            _size(given[name], row, f"default.{name}")
+    if not 1 <= given.get("steps", 1) <= most_steps:
+        raise BadBaseModel(f"Steps are 1 to {most_steps}.", field="default.steps")
+    if not 0 <= given.get("guidance", 1) <= MAX_GUIDANCE:
+        raise BadBaseModel(f"Guidance is 0 to {MAX_GUIDANCE:g}.", field="default.guidance")
+    for name, known in (("sampler", SAMPLERS), ("schedule", SCHEDULES)):
+        if name in given and given[name] not in known:
+            raise BadBaseModel(f"Known are {', '.join(known)}.", field=f"default.{name}")
+    return given
+
+
+def _sizes(value: list[list[int]], row: BaseModel) -> list[list[int]]:
+    if len(value) > _MAX_SIZES or any(len(size) != 2 for size in value):
+        raise BadBaseModel(f"Sizes are at most {_MAX_SIZES} pairs of width and height.", field="sizes")
+    for size in value:
+        for side in size:
+            _size(side, row, "sizes")
+    return value
+
+
+def _size(side: int, row: BaseModel, field: str) -> None:
+    if not row.min_size <= side <= row.max_size or side % row.size_step:
+        raise BadBaseModel(
+            f"Sides are {row.min_size} to {row.max_size} pixels, multiples of {row.size_step}.", field=field
+        )
+
+
+def _role(role: str) -> str:
+    try:
+        return Role(role).value
+    except ValueError as error:
+        known = ", ".join(role.value for role in Role)
+        raise BadBaseModel(f"Roles are {known}.", field="allowed_roles") from error
+
+
+_CHECKS: dict[str, Any] = {
+    "label": lambda value, row, steps: _label(value),
+    "description": lambda value, row, steps: _description(value),
+    "default": _default,
+    "sizes": lambda value, row, steps: _sizes(value, row),
+}
