@@ -6,6 +6,8 @@ export      write the pipeline folder
 loras       train the LoRAs of the held-out styles on the exported folder, from those that lie in --loras
 evaluate    train the judge if need be, then figures and contact sheets
 sheet       one contact sheet of given prompts
+
+A CUDA device is used where there is one (CUDA_VISIBLE_DEVICES= keeps it out of this).
 """
 
 import argparse

@@ -77,7 +77,7 @@ class Codes:
 
     @classmethod
     def load(cls, path: Path) -> "Codes":
-        return cls(**torch.load(path, weights_only=True))
+        return cls(**torch.load(path, map_location="cpu", weights_only=True))
 
     def measured(self, latents: Tensor) -> "Codes":
         """The same components with the spread that a sample has."""
@@ -102,7 +102,7 @@ class LatentBank:
         self._vocabulary, self._vae = vocabulary, vae
         if not kept.exists():
             torch.save([self._all(None), self._all("hues")], kept)
-        self._backgrounds, self._hues = torch.load(kept, weights_only=True)
+        self._backgrounds, self._hues = torch.load(kept, map_location="cpu", weights_only=True)
 
     def _all(self, kind: str | None) -> Tensor:
         names = len(self._vocabulary)

@@ -84,7 +84,7 @@ def _forget_paths(folder: Path) -> None:
 def _latent_colours(studio: Studio) -> list[list[float]]:
     """A linear map from latents to RGB in -1..1, offset last, for previews that need no VAE."""
     asked, latents = studio.draw(512)
-    pictures = compose(studio.vocabulary, [one.scene for one in asked])
+    pictures = compose(studio.vocabulary, [one.scene for one in asked]).cpu()
     small = F.avg_pool2d(pictures, pictures.shape[-1] // latents.shape[-1]).permute(0, 2, 3, 1).reshape(-1, 3)
     points = latents.cpu().permute(0, 2, 3, 1).reshape(-1, latents.shape[1])
     rows: list[list[float]] = torch.linalg.lstsq(
@@ -94,7 +94,7 @@ def _latent_colours(studio: Studio) -> list[list[float]]:
 
 
 def load_pipeline(folder: Path) -> StableDiffusionPipeline:
-    """fp32 on the CPU (half precision is forty times slower there), else as it is on the GPU."""
+    """fp32: half precision is forty times slower on a CPU, and trainings on a GPU cast by themselves."""
     where = networks.device()
     pipeline = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32, local_files_only=True).to(where)
     pipeline.set_progress_bar_config(disable=True)

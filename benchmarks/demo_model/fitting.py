@@ -142,7 +142,7 @@ class Fit:
             self._resume(minutes)
 
     def _resume(self, minutes: float) -> None:
-        state: dict[str, Any] = torch.load(self._checkpoint, weights_only=True)
+        state: dict[str, Any] = torch.load(self._checkpoint, map_location="cpu", weights_only=True)
         for module, weights in zip(self.modules, state["modules"], strict=True):
             module.load_state_dict(weights)
         if state["optimiser"]:
@@ -213,6 +213,8 @@ def load_average(module_list: list[nn.Module], checkpoint: Path) -> None:
         FileNotFoundError: the stage was never run.
     """
     average = Average(module_list)
-    for value, kept in zip(average.values, torch.load(checkpoint, weights_only=True)["average"], strict=True):
+    for value, kept in zip(
+        average.values, torch.load(checkpoint, map_location="cpu", weights_only=True)["average"], strict=True
+    ):
         value.copy_(kept)
     average.apply()

@@ -150,6 +150,6 @@ def load_judge(work: Path, vocabulary: Vocabulary) -> Judge:
     """Raises: FileNotFoundError: it was never trained."""
     judge = Judge(len(vocabulary))
     # Running statistics of the norms are no parameters, so the average has none.
-    judge.load_state_dict(torch.load(work / "judge.pt", weights_only=True)["modules"][0])
+    judge.load_state_dict(torch.load(work / "judge.pt", map_location="cpu", weights_only=True)["modules"][0])
     load_average([judge], work / "judge.pt")
     return judge.eval()

@@ -14,39 +14,46 @@ _SMALLEST, _TILT, _TINGE, _SHADE = 0.88, 8.0, 9.0, 0.1
 
 
 def compose(vocabulary: Vocabulary, scenes: list[Scene], *, varied: bool = False) -> Tensor:
-    """[n, 3, 64, 64] in -1..1; where `varied`, sizes, places, tilts and shades are drawn by chance."""
-    art = torch.stack([vocabulary.art[scene.style, scene.thing] for scene in scenes]).float()
-    turns = torch.tensor([_turn(vocabulary, scene) for scene in scenes])
+    """[n, 3, 64, 64] in -1..1, where the vocabulary's art lies.
+
+    If `varied`, sizes, places, tilts and shades are drawn by chance.
+    """
+    where = vocabulary.art.device
+    styles = torch.tensor([scene.style for scene in scenes], device=where)
+    art = vocabulary.art[styles, torch.tensor([scene.thing for scene in scenes], device=where)].float()
+    turns = torch.tensor([_turn(vocabulary, scene) for scene in scenes], device=where)
     art = torch.cat([torch.minimum(turn_hue(art[:, :3], turns), art[:, 3:]), art[:, 3:]], 1)
     doubles = [i for i, scene in enumerate(scenes) if scene.second is not None]
     if doubles:
-        seconds = [vocabulary.art[scenes[i].style, scenes[i].second or 0] for i in doubles]
-        art[doubles] = side_by_side(art[doubles], torch.stack(seconds).float())
-    grounds = torch.tensor([BACKGROUNDS[scene.background] for scene in scenes])
+        rows = torch.tensor(doubles, device=where)
+        seconds = vocabulary.art[styles[rows], torch.tensor([scenes[i].second for i in doubles], device=where)]
+        art[rows] = side_by_side(art[rows], seconds.float())
+    grounds = torch.tensor([BACKGROUNDS[scene.background] for scene in scenes], device=where)
     if not varied:
         return on_background(art, grounds)
     # White stays white: it is the page, not a colour.
-    shades = torch.where((grounds == 255).all(1), 1.0, _around(len(scenes), 1.0, 0.08))
+    shades = torch.where((grounds == 255).all(1), 1.0, _around(grounds, 1.0, 0.08))
     return on_background(vary(art), (grounds * shades[:, None]).clamp(max=255))
 
 
-def _around(count: int, middle: float, reach: float) -> Tensor:
-    return middle + (torch.rand(count) * 2 - 1) * reach
+def _around(rows: Tensor, middle: float, reach: float) -> Tensor:
+    """One number a row."""
+    return middle + (torch.rand(len(rows), device=rows.device) * 2 - 1) * reach
 
 
 def vary(art: Tensor) -> Tensor:
     """Premultiplied [n, 4, h, w] in 0..255: another size, place, tilt, tinge and shade each, never off the square."""
-    count = len(art)
-    sizes = 1 - torch.rand(count) * (1 - _SMALLEST)
-    angles = _around(count, 0, math.radians(_TILT))
+    reach = (1 - _SMALLEST) / 2
+    sizes = _around(art, 1 - reach, reach)
+    angles = _around(art, 0, math.radians(_TILT))
     cosine, sine = angles.cos() / sizes, angles.sin() / sizes
-    # Rows of a matrix that takes places of the answer to places of the art.
-    matrix = torch.stack([cosine, -sine, torch.zeros(count), sine, cosine, torch.zeros(count)], 1).view(count, 2, 3)
-    shift = (torch.rand(count, 2, 1) * 2 - 1) * (1 - sizes)[:, None, None]
-    matrix[:, :, 2:] = -matrix[:, :, :2] @ shift
+    # Takes places of the answer to places of the art.
+    turn = torch.stack([cosine, -sine, sine, cosine], 1).view(-1, 2, 2)
+    shift = torch.stack([_around(art, 0, 1), _around(art, 0, 1)], 1) * (1 - sizes)[:, None]
+    matrix = torch.cat([turn, -turn @ shift[:, :, None]], 2)
     grid = F.affine_grid(matrix, list(art.shape), align_corners=False)
     moved = F.grid_sample(art, grid, mode="bicubic", align_corners=False).clamp(0, 255)
-    colours = turn_hue(moved[:, :3], _around(count, 0, _TINGE)) * _around(count, 1, _SHADE)[:, None, None, None]
+    colours = turn_hue(moved[:, :3], _around(art, 0, _TINGE)) * _around(art, 1, _SHADE)[:, None, None, None]
     return torch.cat([torch.minimum(colours, moved[:, 3:]), moved[:, 3:]], 1)
 
 

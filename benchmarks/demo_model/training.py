@@ -25,7 +25,7 @@ class Studio:
 
     def __init__(self, work: Path) -> None:
         self.work, self.where = work, networks.device()
-        self.vocabulary = vocabulary.load(work)
+        self.vocabulary = vocabulary.load(work).to(self.where)
         self.writer = CaptionWriter(self.vocabulary, seed=time.time_ns())
         self.bank = LatentBank(self.vocabulary, networks.load_vae(work / "vae", self.where), work / "latents.pt")
         if not (work / "tokenizer").exists():

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +82,10 @@ class Vocabulary:
 
     def __len__(self) -> int:
         return len(self.short)
+
+    def to(self, where: torch.device) -> "Vocabulary":
+        """With the art on a device; scenes are then composed there."""
+        return replace(self, art=self.art.to(where))
 
     def things_of(self, style: int) -> list[int]:
         """What training may draw in a style."""

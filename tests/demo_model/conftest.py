@@ -18,7 +18,7 @@ def work(tmp_path: Path) -> Path:
     """A work folder whose data stage is done, with a vocabulary of its own."""
     folder = tmp_path / "work"
     folder.mkdir()
-    styles = [style.artwork for style in (*STYLES, *HELD_OUT_STYLES.values())]
+    styles = [*(style.artwork for style in STYLES), *(style.artwork for style in HELD_OUT_STYLES.values())]
     about = [{"style": style, "name": name, "tags": [f"{name} thing"]} for style in styles for name in THINGS]
     y, x = np.mgrid[:SIDE, :SIDE] - SIDE / 2
     pictures = np.zeros((len(about), SIDE, SIDE, 4), np.uint8)

@@ -95,3 +95,24 @@ def test_the_assembled_encoder_finds_the_codes_of_the_trained_one() -> None:
     places = states[:, CELLS:, :CELLS]
     assert (places.argmax(-1) == torch.arange(CELLS)).all()
     assert states[:, 1:CELLS, CELLS : CELLS + CODE].std() < 0.3, "words are hushed"
+
+
+def test_two_pictures_of_a_scene_differ_and_stay_on_the_page(vocabulary: Vocabulary) -> None:
+    torch.manual_seed(3)
+    pictures = compose(vocabulary, [Scene(0, 4)] * 20 + [Scene(0, 4, background="blue")] * 20, varied=True)
+    assert pictures.min() >= -1
+    assert pictures.max() <= 1
+    plain, blue = pictures[:20], pictures[20:]
+    assert (plain[:, :, :2].amin((1, 2, 3)) > 0.99).all(), "white stays white"
+    assert (blue[:, 2, 0, 0] > blue[:, 0, 0, 0] + 0.5).all(), "blue stays blue"
+    assert blue[:, 2, 0, 0].std() > 0.01
+    widths = (plain[:, 1] < 0).any(1).sum(1)
+    assert widths.max() > widths.min()
+    assert len({tuple(picture[:, 32, 32].tolist()) for picture in plain}) == 20
+
+
+def test_scenes_are_composed_where_the_art_lies(vocabulary: Vocabulary) -> None:
+    """Nothing of it stays on the CPU: a GPU would not wait for pictures."""
+    scenes = [Scene(0, 1), Scene(1, 2, second=3), Scene(2, 4, hue="green", background="blue")]
+    for varied in (False, True):
+        assert compose(vocabulary.to(torch.device("meta")), scenes, varied=varied).device.type == "meta"
