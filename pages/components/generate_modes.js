@@ -68,7 +68,7 @@ export function modesOf({ init, hires, width, height }) {
     source: { kind, id: init[ID_FIELDS[kind]], url: init.url, width: init.source_width, height: init.source_height },
     strength: init.strength,
     resize: init.resize ?? "crop",
-    mask: init.mask_input_id ? { id: init.mask_input_id, url: `/api/storage/outputs/${encodeURIComponent(init.mask_input_id)}` } : null,
+    mask: init.mask_input_id ? { id: init.mask_input_id, url: init.mask_url ?? null } : null,
     mask_blur: init.mask_blur ?? 4,
     outpaint: { left: 0, top: 0, right: 0, bottom: 0, ...(init.outpaint ?? {}) },
   });

@@ -580,7 +580,7 @@ class Generator extends View {
     const box = openLightbox({
       items: () => job.images.map((image) => ({ ...image, title: job.request.prompt })),
       index,
-      detail: async (item) => ({ title: "Render", recipe: recipeOf(job, item, this.#bases) }),
+      detail: async (item) => ({ title: item.label ?? "Render", recipe: recipeOf(job, item, this.#bases) }),
       actions: (item) => html`<button type="button" class="btn primary small" data-run="save">${icon("save", { size: 16 })}Save to gallery</button>
         <a class="btn small" href="${item.url}" download="${fileName(job, item)}">${icon("download", { size: 16 })}Download</a>
         <button type="button" class="btn small" data-run="input">${icon("image", { size: 16 })}Use as input</button>

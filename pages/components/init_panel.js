@@ -229,7 +229,7 @@ class InitPanel extends View {
     const percent = (part, whole) => `${Math.round((10000 * part) / whole) / 100}%`;
     const box = `left:${percent(outpaint.left, width)};top:${percent(outpaint.top, height)};width:${percent(this.#canvas.width, width)};height:${percent(this.#canvas.height, height)}`;
     const fitting = { crop: "cover", fit: "contain", stretch: "fill" }[this.#value.resize];
-    return html`<div class="vs-init-preview" style="--ratio:${width / height}"><div style="${box}"><img src="${source.url}" alt="The picture to start from" style="object-fit:${fitting}" />${mask && /^[/][\w/.%-]+$/.test(mask.url) ? html`<i style="mask-image:url(${mask.url});mask-size:${{ crop: "cover", fit: "contain", stretch: "100% 100%" }[this.#value.resize]}"></i>` : ""}</div></div>`;
+    return html`<div class="vs-init-preview" style="--ratio:${width / height}"><div style="${box}"><img src="${source.url}" alt="The picture to start from" style="object-fit:${fitting}" />${mask && /^[/][\w/.%-]+$/.test(mask.url ?? "") ? html`<i style="mask-image:url(${mask.url});mask-size:${{ crop: "cover", fit: "contain", stretch: "100% 100%" }[this.#value.resize]}"></i>` : ""}</div></div>`;
   }
 }
 

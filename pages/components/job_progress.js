@@ -88,7 +88,6 @@ export class JobProgress extends View {
             <button type="button" class="vs-round" data-act="vary" data-image="${index}" aria-label="Vary picture ${index + 1}" title="Vary">${icon("shuffle", { size: 17 })}</button>
             <button type="button" class="vs-round" data-act="upscale" data-image="${index}" aria-label="Upscale picture ${index + 1}" title="Upscale">${icon("expand", { size: 17 })}</button>
             <button type="button" class="vs-round" data-act="input" data-image="${index}" aria-label="Use picture ${index + 1} as input" title="Use as input">${icon("image", { size: 17 })}</button>
-            <button type="button" class="vs-round" data-act="seed" data-image="${index}" aria-label="Use the seed of picture ${index + 1}" title="Use seed ${image.seed}">${icon("hash", { size: 17 })}</button>
           </figcaption>`}
         </figure>`,
       )}</div>`}
@@ -101,9 +100,9 @@ export class JobProgress extends View {
           ${job.sheet && html`<a class="btn" href="${job.sheet.url}" download="${fileName(job, { seed: "sheet" })}" data-key="sheet">${icon("download", { size: 18 })}Download the sheet</a>`}
           ${!sheet && html`<button type="button" class="btn" data-act="vary" data-key="vary" data-image="0" title="Nearly the same, or with another seed">${icon("shuffle", { size: 18 })}Vary</button>`}
           ${one && html`<button type="button" class="btn" data-act="upscale" data-image="0" title="Larger, with more detail">${icon("expand", { size: 18 })}Upscale</button>`}
-          <button type="button" class="btn" data-act="again" title="The same once more">${icon("refresh", { size: 18 })}Regenerate</button>
         </div>
         <div class="vs-job-actions is-quiet">
+          <button type="button" class="btn ghost small" data-act="again" title="The same once more">${icon("refresh", { size: 16 })}Regenerate</button>
           ${one && html`<button type="button" class="btn ghost small" data-act="input" data-image="0" data-key="input">${icon("image", { size: 16 })}Use as input</button>`}
           <button type="button" class="btn ghost small" data-act="settings">${icon("sliders", { size: 16 })}Use settings</button>
           <button type="button" class="btn ghost small" data-act="seed" data-image="0">${icon("hash", { size: 16 })}Use seed</button>

@@ -1,5 +1,6 @@
 // A picture over the page it was opened from: arrows, swipe, Esc; the recipe in a rail that folds away.
 import { api, fragment, html, icon, render, store } from "./core.js";
+import { compareBox } from "./compare.js";
 import { isTyping, placeholderStyle, soften } from "./dom.js";
 import { bindCopy, recipeTemplate } from "./recipe.js";
 
@@ -43,6 +44,7 @@ class Lightbox {
   #rail;
   #origin = document.activeElement;
   #addressed = false;
+  #compared = null;
   #resolve;
 
   constructor(options) {
@@ -56,6 +58,7 @@ class Lightbox {
         <button type="button" class="vs-lightbox-nav is-next" data-step="1" aria-label="Next picture">${icon("chevron-right", { size: 28 })}</button>
         <div class="vs-lightbox-bar">
           <span class="vs-lightbox-count" aria-live="polite"></span>
+          <button type="button" class="vs-lightbox-button" data-compare aria-pressed="false" aria-label="Compare with another picture" title="Compare with another picture (c)" hidden>${icon("columns", { size: 21 })}</button>
           <button type="button" class="vs-lightbox-button" data-rail aria-label="Recipe" title="Recipe (i)">${icon("info", { size: 22 })}</button>
           <button type="button" class="vs-lightbox-button" data-shut aria-label="Close" title="Close (Esc)">${icon("x", { size: 22 })}</button>
         </div>
@@ -89,7 +92,7 @@ class Lightbox {
   #listenSwipe(signal) {
     let from = null;
     const stage = this.#dialog.querySelector(".vs-lightbox-stage");
-    stage.addEventListener("pointerdown", (event) => (from = event.pointerType === "mouse" ? null : event), { signal });
+    stage.addEventListener("pointerdown", (event) => (from = event.pointerType === "mouse" || event.target.matches("[data-compare-at]") ? null : event), { signal });
     stage.addEventListener(
       "pointermove",
       (event) => {
@@ -119,6 +122,7 @@ class Lightbox {
       ArrowLeft: () => this.step(-1),
       Home: () => this.#show(0),
       End: () => this.#show(this.#options.items().length - 1),
+      c: () => this.#compare(),
       i: () => this.#setRail(!this.#dialog.classList.contains("has-rail")),
     }[event.key];
     if (!run) return;
@@ -127,9 +131,10 @@ class Lightbox {
   }
 
   #click(event) {
-    const hit = event.target.closest("[data-step], [data-rail], [data-shut], [data-run], [data-page]");
+    const hit = event.target.closest("[data-step], [data-rail], [data-shut], [data-run], [data-page], [data-compare]");
     if (hit?.dataset.step) this.step(Number(hit.dataset.step));
     else if (hit?.hasAttribute("data-rail")) this.#setRail(!this.#dialog.classList.contains("has-rail"));
+    else if (hit?.hasAttribute("data-compare")) this.#compare();
     else if (hit?.hasAttribute("data-shut")) this.close();
     else if (hit?.dataset.run) {
       const item = this.#options.items()[this.#index];
@@ -141,6 +146,19 @@ class Lightbox {
     this.#dialog.classList.toggle("has-rail", open);
     this.#dialog.querySelector("[data-rail]").setAttribute("aria-expanded", String(open));
     store.set("lightbox-rail", open);
+  }
+
+  /** The picture shown becomes the left one; the right one is the next, or whichever one goes to. */
+  async #compare() {
+    const items = this.#options.items();
+    if (items.length < 2) return;
+    const begins = this.#compared === null;
+    this.#compared = begins ? items[this.#index] : null;
+    const button = this.#dialog.querySelector("[data-compare]");
+    button.setAttribute("aria-pressed", String(begins));
+    if (begins) await this.step(this.#index + 1 < items.length ? 1 : -1);
+    else this.#show(this.#index);
+    this.#dialog.querySelector("[data-compare-at]")?.focus({ preventScroll: true });
   }
 
   async step(by) {
@@ -155,16 +173,8 @@ class Lightbox {
     if (index < 0 || index >= items.length || !this.#dialog.open) return;
     this.#index = index;
     const item = items[index];
-    const picture = fragment(html`<div class="vs-lightbox-picture" style="${placeholderStyle(item.thumb)}"><img src="${item.url}" alt="${item.title || "Picture"}" draggable="false" /></div>`);
-    // A small picture is enlarged to fill the stage; the box has its final size before the file arrives.
-    picture.style.setProperty("--ratio", String((item.width || 1) / (item.height || 1)));
-    const image = picture.firstElementChild;
-    const shown = () => {
-      picture.classList.add("is-loaded");
-      soften(image);
-    };
-    image.addEventListener("load", shown, { once: true });
-    image.addEventListener("error", () => picture.classList.add("is-missing"), { once: true });
+    this.#dialog.querySelector("[data-compare]").hidden = items.length < 2;
+    const picture = this.#compared && this.#compared.id !== item.id ? compareBox(this.#compared, item) : this.#picture(item);
     this.#stage.replaceChildren(picture);
     this.#dialog.querySelector(".vs-lightbox-count").textContent = items.length > 1 ? `${index + 1} / ${items.length}${this.#options.more ? "+" : ""}` : "";
     // Not `disabled`: that would throw the focus out of the dialog.
@@ -175,6 +185,20 @@ class Lightbox {
     for (const near of [items[index + 1], items[index - 1]]) if (near) new Image().src = near.url;
     if (index >= items.length - 3) this.#options.more?.();
     this.#options.shown?.(index);
+  }
+
+  #picture(item) {
+    const picture = fragment(html`<div class="vs-lightbox-picture" style="${placeholderStyle(item.thumb)}"><img src="${item.url}" alt="${item.title || "Picture"}" draggable="false" /></div>`);
+    // A small picture is enlarged to fill the stage; the box has its final size before the file arrives.
+    picture.style.setProperty("--ratio", String((item.width || 1) / (item.height || 1)));
+    const image = picture.firstElementChild;
+    const shown = () => {
+      picture.classList.add("is-loaded");
+      soften(image);
+    };
+    image.addEventListener("load", shown, { once: true });
+    image.addEventListener("error", () => picture.classList.add("is-missing"), { once: true });
+    return picture;
   }
 
   #setAddress(item, first) {
