@@ -103,9 +103,12 @@ def _many(jobs: list[Callable[[], bool]]) -> bool:
 
 
 def run() -> list[Figure]:
-    with tempfile.TemporaryDirectory(prefix="visionsuit-bench-") as name, _plain_gradio(Path(name)) as plain:
-        with Server(Path(name) / "data", VISIONSUIT_LOG_LEVEL="ERROR") as server:
-            return _figures(server, plain)
+    with (
+        tempfile.TemporaryDirectory(prefix="visionsuit-bench-") as name,
+        _plain_gradio(Path(name)) as plain,
+        Server(Path(name) / "data", VISIONSUIT_LOG_LEVEL="ERROR") as server,
+    ):
+        return _figures(server, plain)
 
 
 def _figures(server: Server, plain: str) -> list[Figure]:
