@@ -1,6 +1,9 @@
 """Rows to test with, made by the services that make real ones."""
 
+import io
 from typing import Any
+
+import PIL.Image
 
 from visionsuit.core.actor import Actor
 from visionsuit.core.ids import new_id
@@ -14,6 +17,13 @@ from visionsuit.objects.service import Subject, store
 from visionsuit.runtime import Ctx, Runtime
 from visionsuit.storage.base import Bucket
 from visionsuit.visibility import Asset, Visibility
+
+
+def picture_file(size: tuple[int, int] = (8, 8), colour: str = "#8b5cf6", kind: str = "PNG", **options: Any) -> bytes:
+    """A picture of one colour as a file; `options` are those of Pillow's `save`."""
+    out = io.BytesIO()
+    PIL.Image.new("RGB", size, colour).save(out, kind, **options)
+    return out.getvalue()
 
 
 def new_image(ctx: Ctx, **fields: Any) -> Image:

@@ -15,7 +15,7 @@ from visionsuit.audit import api as audit_api
 from visionsuit.downloads import api as downloads_api
 from visionsuit.galleries import api as galleries_api
 from visionsuit.generation import api as generation_api
-from visionsuit.generation import base_models_api, lora_api, prompt_api, queue_api
+from visionsuit.generation import base_models_api, lora_api, modes_api, prompt_api, queue_api
 from visionsuit.generation.conflicts import METER
 from visionsuit.images import api as images_api
 from visionsuit.modelcards import api as modelcards_api
@@ -36,6 +36,7 @@ ROUTERS: list[APIRouter] = [
     downloads_api.router,
     uploads_api.router,
     generation_api.router,
+    modes_api.router,
     base_models_api.router,
     prompt_api.router,
     lora_api.router,

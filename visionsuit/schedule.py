@@ -11,6 +11,7 @@ from visionsuit.accounts.throttle import delete_old_attempts
 from visionsuit.core.actor import SYSTEM
 from visionsuit.core.clock import utcnow
 from visionsuit.generation import base_model_fetch, run
+from visionsuit.generation.inputs import sweep_inputs
 from visionsuit.generation.sweep import sweep_outputs
 from visionsuit.jobs import presence
 from visionsuit.jobs.no_device import NoDevice
@@ -56,10 +57,15 @@ def remove_lost_outputs(runtime: Runtime) -> None:
     sweep_outputs(runtime)
 
 
+def remove_old_inputs(runtime: Runtime) -> None:
+    sweep_inputs(runtime)
+
+
 SCHEDULE: tuple[Entry, ...] = (
     Entry("take_back_jobs", 15, take_back_jobs),
     Entry("sweep_uploads", 60, sweep_uploads),
     Entry("forget_old_logins", 3600, forget_old_logins),
+    Entry("remove_old_inputs", 900, remove_old_inputs),
     Entry("remove_lost_outputs", 6 * 3600, remove_lost_outputs),
 )
 

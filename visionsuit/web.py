@@ -212,7 +212,7 @@ class CrossOrigin(NotPermitted):
 
 def streams_body(path: str) -> bool:
     """Routes that read their body as a stream and bound it themselves."""
-    return path.startswith("/api/uploads/") or path == "/api/users/me/avatar"
+    return path.startswith("/api/uploads/") or path in ("/api/users/me/avatar", "/api/generations/inputs")
 
 
 def bound_body(receive: Receive, headers: Headers) -> Receive:

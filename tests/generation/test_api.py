@@ -53,7 +53,8 @@ def test_the_way_of_a_render(site: Runtime, client: TestClient, people: People, 
     finished(site, people.user, made["id"])
     done = client.get(answer.headers["location"], headers=headers).json()
     assert done["status"] == "completed"
-    assert set(done["images"][0]) == {"id", "url", "thumb", "seed", "width", "height", "saved"}
+    fields = {"id", "url", "thumb", "seed", "width", "height", "saved", "label", "cell", "variation_seed"}
+    assert set(done["images"][0]) == fields
     assert done["images"][0]["seed"] == 5
     assert client.get(done["images"][0]["url"], headers=headers).content.startswith(b"\x89PNG")
     assert client.get(done["images"][0]["url"]).status_code in (401, 403, 404)

@@ -16,6 +16,7 @@ from visionsuit.engine.base import IncompatibleLora
 from visionsuit.engine.prompt_syntax import MAX_CHUNKS
 from visionsuit.engine.prompt_template import BadLoraTag, UnknownWildcard, WildcardsTooDeep
 from visionsuit.generation import service
+from visionsuit.generation.cells import cells_of
 from visionsuit.generation.mix import NotALora
 from visionsuit.generation.order import LoraOrder
 from visionsuit.generation.pictures import LoraTagRefused, PromptTooLong, UnknownLoraTag
@@ -233,14 +234,15 @@ def test_the_recipe_keeps_template_and_prompt(site: Runtime, people: People) -> 
     make_card(site, people.curator, "Ink")
     template = "a {red|green} cat <lora:Ink:0.5>"
     request = stored(site, people.user, submit(site, people.user, order(template, negative_prompt="blurry")))
-    recipe = recipe_of(request, 7)
+    recipe = recipe_of(request, cells_of(request)[0])
     assert recipe.prompt in ("a red cat", "a green cat")
     assert recipe.template == template
     assert recipe.negative_prompt == "blurry"
     assert recipe.negative_template is None
     assert [lora.weight for lora in recipe.loras] == [0.5]
     assert find_recipe(own_texts(recipe)) == recipe
-    plain = recipe_of(stored(site, people.user, submit(site, people.user, order("a cat"))), 7)
+    other = stored(site, people.user, submit(site, people.user, order("a cat")))
+    plain = recipe_of(other, cells_of(other)[0])
     assert plain.template is None
 
 

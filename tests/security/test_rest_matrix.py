@@ -85,7 +85,14 @@ TABLE: dict[str, Row] = {
     "POST /api/base-models/{base_model}/fetch": Row(ADMINS),
     "POST /api/base-models/{base_model}/cancel": Row(ADMINS),
     "POST /api/generations": Row(SIGNED_IN, {"prompt": "a cat", "steps": 0}),
-    "POST /api/generations": Row(SIGNED_IN, {"prompt": "a cat", "steps": 0}),
+    "POST /api/generations/inputs": Row(SIGNED_IN),
+    "DELETE /api/generations/inputs/{input}": Row(OWNER_ALONE | {"user": (404,)}),
+    "POST /api/generations/sheets": Row(
+        SIGNED_IN, {"base": {"prompt": "a cat", "steps": 0}, "x": {"axis": "steps", "values": [1]}}
+    ),
+    "POST /api/models/{card}/versions/{version}/test-sheet": Row(
+        {"guest": (401,), "user": (404,), "other": (404,)}, {"steps": 0}
+    ),
     "GET /api/generations": Row(SIGNED_IN),
     "GET /api/generations/counts": Row(SIGNED_IN),
     "GET /api/generations/{generation}": Row(OWNERS_AND_ADMINS),
@@ -122,7 +129,10 @@ TABLE: dict[str, Row] = {
     "PUT /api/galleries/{gallery}/order": Row(OWNERS_AND_ADMINS, {"items": []}),
 }
 #: Where a 404 is the right answer to somebody who may ask: the thing asked for is not in this world.
-MISSING_EVEN_SO = ("GET /api/models/{card}/versions/{version}/download",)
+MISSING_EVEN_SO = (
+    "GET /api/models/{card}/versions/{version}/download",
+    "POST /api/models/{card}/versions/{version}/test-sheet",
+)
 
 
 def shape(method: str, path: str) -> str:

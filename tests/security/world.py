@@ -5,7 +5,7 @@ from itertools import count
 
 from starlette.testclient import TestClient
 
-from tests.assets import new_card, new_gallery, new_image
+from tests.assets import new_card, new_gallery, new_image, picture_file
 from tests.conftest import People
 from visionsuit.accounts.sessions import issue_token
 from visionsuit.accounts.tables import Account
@@ -88,6 +88,9 @@ def build_world(runtime: Runtime, people: People, client: TestClient) -> World:
     made = client.post("/api/auth/tokens", json={"name": "t", "scopes": ["read"]}, headers=world.headers("owner"))
     assert made.status_code < 300, made.text
     world.ids["token"] = made.json()["id"]
+    kept = client.post("/api/generations/inputs", content=picture_file(), headers=world.headers("owner"))
+    assert kept.status_code == 201, kept.text
+    world.ids["input"] = kept.json()["id"]
     sessions = client.get("/api/auth/sessions", headers=world.headers("owner")).json()["items"]
     world.ids["session"] = sessions[0]["id"]
     return world

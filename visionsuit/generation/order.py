@@ -96,9 +96,7 @@ class Order:
     variation: VariationOrder | None = None
 
 
-def complete(
-    order: Order, base: BaseModel, limits: Limits, *, size: tuple[int, int] | None = None
-) -> dict[str, Any]:
+def complete(order: Order, base: BaseModel, limits: Limits, *, size: tuple[int, int] | None = None) -> dict[str, Any]:
     """The request with every value checked and filled in, without its LoRAs and modes; JSON. `size` is what a side
     that was left out becomes, the base model's without it.
 

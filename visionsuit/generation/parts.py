@@ -1,32 +1,65 @@
-"""A request whose pictures differ in prompt or mix, on an engine that knows one prompt and one mix a request."""
+"""A request whose pictures differ in more than the seed, or take two passes, on an engine that knows neither."""
 
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from visionsuit.engine.base import Engine, Picture, Progress, RenderCancelled, RenderRequest
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from visionsuit.engine.base import (
+    Engine,
+    InitPicture,
+    Picture,
+    Progress,
+    RenderCancelled,
+    RenderRequest,
+    steps_of,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SecondPass:
+    """Each picture again at a larger size, in pixels. `alone`: there is no first pass, it begins with the request's
+    own picture, which has this size already."""
+
+    width: int
+    height: int
+    steps: int
+    strength: float
+    alone: bool = False
+
+    @property
+    def steps_run(self) -> int:
+        return steps_of(self.steps, self.strength)
 
 
 def render_all(
     engine: Engine,
     requests: Sequence[RenderRequest],
     *,
+    second: Sequence[SecondPass | None] = (),
     on_progress: Callable[[Progress], None],
     is_cancelled: Callable[[], bool],
 ) -> list[Picture]:
     """All pictures, in the order of `requests`; at once on an engine that shares its steps out. Progress counts the
-    steps of all of them, and is told from one thread at a time.
+    steps of all of them over both passes, and is told from one thread at a time.
+
+    Args:
+        second: for each of `requests`.
 
     Raises:
         EngineError: of the first that failed; the others are stopped.
     """
-    if len(requests) == 1:
+    passes = [second[number] if second else None for number in range(len(requests))]
+    if len(requests) == 1 and passes[0] is None:
         return engine.render(requests[0], on_progress=on_progress, is_cancelled=is_cancelled)
     lock = threading.Lock()
     failed = threading.Event()
     done = [0] * len(requests)
-    total = sum(request.steps * len(request.seeds) for request in requests)
+    total = sum(_steps(request, after) for request, after in zip(requests, passes, strict=True))
 
     def render(number: int) -> list[Picture]:
         def note(progress: Progress) -> None:
@@ -39,7 +72,7 @@ def render_all(
                 return failed.is_set() or is_cancelled()
 
         try:
-            return engine.render(requests[number], on_progress=note, is_cancelled=is_over)
+            return _render_passes(engine, requests[number], passes[number], note, is_over)
         except BaseException:
             failed.set()
             raise
@@ -51,3 +84,49 @@ def render_all(
         # Those that were stopped because of the first say only that.
         raise next((error for error in errors if not isinstance(error, RenderCancelled)), errors[0])
     return [picture for future in futures for picture in future.result()]
+
+
+def enlarge(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """[h, w, 3] -> [height, width, 3], by Lanczos' filter."""
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def _render_passes(
+    engine: Engine,
+    request: RenderRequest,
+    second: SecondPass | None,
+    on_progress: Callable[[Progress], None],
+    is_cancelled: Callable[[], bool],
+) -> list[Picture]:
+    if second is None:
+        return engine.render(request, on_progress=on_progress, is_cancelled=is_cancelled)
+    if second.alone and request.init is not None:
+        before, firsts = 0, [Picture(request.init.pixels, seed) for seed in request.seeds]
+    else:
+        before = request.steps_run * len(request.seeds)
+        firsts = engine.render(request, on_progress=on_progress, is_cancelled=is_cancelled)
+    pictures: list[Picture] = []
+    for first in firsts:
+        again = replace(
+            request,
+            width=second.width,
+            height=second.height,
+            steps=second.steps,
+            seeds=(first.seed,),
+            init=InitPicture(enlarge(first.pixels, second.width, second.height), second.strength),
+            variation=None,
+        )
+        so_far = before + len(pictures) * second.steps_run
+
+        def note(progress: Progress, so_far: int = so_far) -> None:
+            on_progress(replace(progress, step=so_far + progress.step))
+
+        pictures += engine.render(again, on_progress=note, is_cancelled=is_cancelled)
+    return pictures
+
+
+def _steps(request: RenderRequest, second: SecondPass | None) -> int:
+    first = 0 if second is not None and second.alone else request.steps_run
+    return (first + (second.steps_run if second else 0)) * len(request.seeds)

@@ -1,7 +1,7 @@
 """A queued request whose turn has come: is it still good, and what exactly is the engine to render?"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,15 @@ from visionsuit.accounts.identity import actor_of
 from visionsuit.accounts.tables import Account
 from visionsuit.core.actor import SYSTEM, Actor
 from visionsuit.core.errors import AppError, NotPermitted
-from visionsuit.engine.base import BaseModelRef, LoraRef, RenderRequest
+from visionsuit.engine.base import BaseModelRef, InitPicture, LoraRef, RenderRequest, Variation
 from visionsuit.generation.base_models import get_offered, ref_of
+from visionsuit.generation.canvas import Canvas, make_canvas, read_mask, read_pixels
+from visionsuit.generation.cells import Cell, cells_of
 from visionsuit.generation.files import local_lora
 from visionsuit.generation.mix import find_lora
-from visionsuit.generation.order import seeds_of
-from visionsuit.generation.pictures import picture_of
+from visionsuit.generation.order import InitOrder
+from visionsuit.generation.parts import SecondPass
+from visionsuit.generation.sources import KINDS, Source, find_mask, find_source
 from visionsuit.generation.tables import Generation
 from visionsuit.runtime import Ctx, Runtime
 from visionsuit.site.live import require_may_generate
@@ -30,6 +33,10 @@ class LoraGone(NotPermitted):
     code = "lora_gone"
 
 
+class InitGone(NotPermitted):
+    code = "init_gone"
+
+
 class RequestGone(Exception):
     """Its owner deleted the request while it waited."""
 
@@ -38,13 +45,16 @@ class RequestGone(Exception):
 class Task:
     """A request that was found good just now. `request` is the complete one, as JSON.
 
-    `for_engine`: one for all pictures, or, where their prompts or mixes differ, one for those of each kind.
+    `for_engine`: one for all pictures, or, where they differ in more than the seed, one for those of each kind.
+    `second`: the second pass of each of these, if it has one. `places`: number of each picture as they come out.
     """
 
     generation_id: str
     owner_id: int
     request: dict[str, Any]
     for_engine: tuple[RenderRequest, ...]
+    second: tuple[SecondPass | None, ...]
+    places: tuple[int, ...]
 
 
 def prepare(runtime: Runtime, generation_id: str) -> Task:
@@ -52,7 +62,8 @@ def prepare(runtime: Runtime, generation_id: str) -> Task:
 
     Raises:
         RequestGone: there is no such request any more.
-        OwnerMayNotRender, UnknownBaseModel, LoraGone: it is no longer allowed, or no longer possible.
+        OwnerMayNotRender, UnknownBaseModel, LoraGone, InitGone: it is no longer allowed, or no longer possible.
+        MaskEmpty: it never was.
         Unavailable: the storage is out.
     """
     with runtime.open_ctx(SYSTEM, read_only=True) as ctx:
@@ -61,6 +72,7 @@ def prepare(runtime: Runtime, generation_id: str) -> Task:
             raise RequestGone
         owner = _owner(ctx, generation)
     request = generation.request
+    kinds = _kinds(request)
     with runtime.open_ctx(owner, read_only=True) as ctx:
         try:
             require_may_generate(ctx)
@@ -69,28 +81,85 @@ def prepare(runtime: Runtime, generation_id: str) -> Task:
         base = get_offered(ctx, request["base_model_id"])
         objects = {
             lora["sha256"]: _still_there(ctx, lora, number)
-            for _, picture in _kinds(request)
-            for number, lora in enumerate(picture["loras"])
+            for kind in kinds
+            for number, lora in enumerate(kind.cell.loras)
         }
+        files_of_init = _init_files(ctx, request)
     # No transaction is open here: files may have to travel.
     files = {digest: local_lora(runtime, object_id, digest, keep=[*objects]) for digest, object_id in objects.items()}
+    canvas = None if files_of_init is None else _canvas(runtime, request, *files_of_init)
     ref = ref_of(runtime, base)
-    for_engine = tuple(_for_engine(request, picture, seeds, ref, files) for seeds, picture in _kinds(request))
-    return Task(generation_id, generation.owner_id, request, for_engine)
+    return Task(
+        generation_id,
+        generation.owner_id,
+        request,
+        tuple(_for_engine(request, kind, ref, files, canvas) for kind in kinds),
+        tuple(_second(request, kind.cell) for kind in kinds),
+        tuple(place for kind in kinds for place in kind.places),
+    )
 
 
-def _kinds(request: Mapping[str, Any]) -> list[tuple[tuple[int, ...], Mapping[str, Any]]]:
-    """Seeds of the pictures that have prompts and mix in common, and these."""
-    kinds: list[tuple[tuple[int, ...], Mapping[str, Any]]] = []
-    for seed in seeds_of(request):
-        picture = picture_of(request, seed)
-        for number, (seeds, other) in enumerate(kinds):
-            if all(picture[key] == other[key] for key in ("prompt", "negative_prompt", "loras")):
-                kinds[number] = ((*seeds, seed), other)
-                break
-        else:
-            kinds.append(((seed,), picture))
+@dataclass(slots=True)
+class _Kind:
+    """Pictures that differ in their seeds alone; `cell` is one of them."""
+
+    cell: Cell
+    places: list[int]
+    seeds: list[int]
+    variation_seeds: list[int]
+
+
+def _kinds(request: Mapping[str, Any]) -> list[_Kind]:
+    kinds: list[_Kind] = []
+    for place, cell in enumerate(cells_of(request)):
+        alike = replace(cell, seed=0, variation_seed=None, label=None, x=None, y=None)
+        # A second pass begins with a picture of its own.
+        kind = None if request.get("hires") else next((one for one in kinds if one.cell == alike), None)
+        if kind is None:
+            kind = _Kind(alike, [], [], [])
+            kinds.append(kind)
+        kind.places.append(place)
+        kind.seeds.append(cell.seed)
+        if cell.variation_seed is not None:
+            kind.variation_seeds.append(cell.variation_seed)
     return kinds
+
+
+def _init_files(ctx: Ctx, request: Mapping[str, Any]) -> tuple[Source, Source | None] | None:
+    init = request.get("init")
+    if init is None:
+        return None
+    order = InitOrder(**{key: init[key] for key in (*KINDS, "mask_input_id")})
+    try:
+        return find_source(ctx, order), find_mask(ctx, order)
+    except AppError as error:
+        raise InitGone(
+            "The picture to begin with, or its mask, is no longer there, or no longer shared with you."
+        ) from error
+
+
+def _canvas(runtime: Runtime, request: Mapping[str, Any], source: Source, mask: Source | None) -> Canvas:
+    init, hires = request["init"], request.get("hires")
+    # A picture that is only made larger is not made smaller before.
+    final = hires if hires and init["strength"] == 0 else request
+    return make_canvas(
+        read_pixels(runtime, source),
+        None if mask is None else read_mask(runtime, mask),
+        (final["width"], final["height"]),
+        resize=init["resize"],
+        outpaint=init["outpaint"],
+        mask_blur=init["mask_blur"],
+        seed=request["seed"],
+    )
+
+
+def _second(request: Mapping[str, Any], cell: Cell) -> SecondPass | None:
+    hires = request.get("hires")
+    if hires is None:
+        return None
+    return SecondPass(
+        hires["width"], hires["height"], hires["steps"] or cell.steps, hires["strength"], alone=cell.strength == 0
+    )
 
 
 def _owner(ctx: Ctx, generation: Generation) -> Actor:
@@ -112,22 +181,23 @@ def _still_there(ctx: Ctx, lora: Mapping[str, Any], number: int) -> str:
 
 
 def _for_engine(
-    request: Mapping[str, Any],
-    picture: Mapping[str, Any],
-    seeds: tuple[int, ...],
-    base: BaseModelRef,
-    files: Mapping[str, Path],
+    request: Mapping[str, Any], kind: _Kind, base: BaseModelRef, files: Mapping[str, Path], canvas: Canvas | None
 ) -> RenderRequest:
+    cell, variation = kind.cell, request.get("variation")
+    init = None
+    if canvas is not None and cell.strength is not None:
+        # At no strength the first pass is left out, and the second begins with the picture.
+        init = InitPicture(canvas.pixels, cell.strength or 1.0, canvas.mask)
     return RenderRequest(
         base_model=base,
-        prompt=picture["prompt"],
-        negative_prompt=picture["negative_prompt"],
+        prompt=cell.prompt,
+        negative_prompt=cell.negative_prompt,
         width=request["width"],
         height=request["height"],
-        steps=request["steps"],
-        guidance=request["guidance"],
-        seeds=seeds,
-        sampler=request["sampler"],
+        steps=cell.steps,
+        guidance=cell.guidance,
+        seeds=tuple(kind.seeds),
+        sampler=cell.sampler,
         schedule=request["schedule"],
         loras=tuple(
             LoraRef(
@@ -137,6 +207,8 @@ def _for_engine(
                 text_encoder_weight=lora["text_encoder_weight"],
                 name=lora["title"],
             )
-            for lora in picture["loras"]
+            for lora in cell.loras
         ),
+        init=init,
+        variation=Variation(tuple(kind.variation_seeds), variation["strength"]) if variation else None,
     )

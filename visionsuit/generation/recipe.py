@@ -5,25 +5,25 @@ from typing import Any
 
 from visionsuit import __version__
 from visionsuit.engine.base import SAMPLERS, SCHEDULES
-from visionsuit.generation.pictures import picture_of
+from visionsuit.generation.cells import Cell
 from visionsuit.media.recipe import Recipe, RecipeLora
 
 TOOL = f"VisionSuit {__version__}"
 
 
-def recipe_of(request: Mapping[str, Any], seed: int) -> Recipe:
+def recipe_of(request: Mapping[str, Any], cell: Cell) -> Recipe:
     """How one picture of a complete request was made."""
-    picture = picture_of(request, seed)
+    init, hires, variation = request.get("init"), request.get("hires"), request.get("variation")
     return Recipe(
-        prompt=picture["prompt"],
-        negative_prompt=picture["negative_prompt"],
-        template=_if_other(request["prompt"], picture["prompt"]),
-        negative_template=_if_other(request["negative_prompt"], picture["negative_prompt"]),
-        seed=seed,
-        steps=request["steps"],
-        sampler=SAMPLERS[request["sampler"]],
+        prompt=cell.prompt,
+        negative_prompt=cell.negative_prompt,
+        template=_if_other(request["prompt"], cell.prompt),
+        negative_template=_if_other(request["negative_prompt"], cell.negative_prompt),
+        seed=cell.seed,
+        steps=cell.steps,
+        sampler=SAMPLERS[cell.sampler],
         schedule=None if request["schedule"] == "default" else SCHEDULES[request["schedule"]],
-        guidance=request["guidance"],
+        guidance=cell.guidance,
         width=request["width"],
         height=request["height"],
         base_model=request["base_model_label"],
@@ -36,8 +36,17 @@ def recipe_of(request: Mapping[str, Any], seed: int) -> Recipe:
                 sha256=lora["sha256"],
                 model_id=lora["model_id"],
             )
-            for lora in picture["loras"]
+            for lora in cell.loras
         ],
+        strength=cell.strength,
+        masked=bool(init["mask_input_id"]) if init else None,
+        mask_blur=init["mask_blur"] if init and (init["mask_input_id"] or init["outpaint"]) else None,
+        outpaint=init["outpaint"] if init else None,
+        hires_scale=hires["scale"] if hires else None,
+        hires_strength=hires["strength"] if hires else None,
+        hires_steps=hires["steps"] if hires else None,
+        variation_seed=cell.variation_seed,
+        variation_strength=variation["strength"] if variation else None,
     )
 
 

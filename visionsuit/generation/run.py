@@ -16,17 +16,20 @@ from sqlmodel import col, select
 
 from visionsuit.core.actor import SYSTEM
 from visionsuit.engine.base import Phase, Picture, Progress
-from visionsuit.generation.order import seeds_of
+from visionsuit.generation.cells import cells_of
+from visionsuit.generation.modes import steps_of_request
 from visionsuit.generation.parts import render_all
 from visionsuit.generation.prepare import RequestGone, Task, prepare
 from visionsuit.generation.recipe import recipe_of
 from visionsuit.generation.service import KIND
+from visionsuit.generation.sheet_picture import draw_sheet
 from visionsuit.generation.tables import Generation, GenerationImage
 from visionsuit.jobs import claims
 from visionsuit.jobs.pace import Measured, learn
 from visionsuit.jobs.work import Finish, Handler, Work, WorkStopped
 from visionsuit.media.png import encode_png
 from visionsuit.media.previews import Previews, preview_array
+from visionsuit.media.recipe import Recipe
 from visionsuit.media.recipes import own_texts
 from visionsuit.objects.service import StoredFile, Subject, adopt, write
 from visionsuit.runtime import Ctx, Runtime
@@ -78,9 +81,11 @@ def render(work: Work) -> Finish:
 
     if work.is_stopped():
         raise WorkStopped
-    rendered = render_all(runtime.engine, task.for_engine, on_progress=on_progress, is_cancelled=work.is_stopped)
-    by_seed = {picture.seed: picture for picture in rendered}
-    pictures = [by_seed[seed] for seed in seeds_of(task.request)]
+    rendered = render_all(
+        runtime.engine, task.for_engine, second=task.second, on_progress=on_progress, is_cancelled=work.is_stopped
+    )
+    by_place = dict(zip(task.places, rendered, strict=True))
+    pictures = [by_place[place] for place in range(len(by_place))]
     return lambda: _store(work, task, pictures, stopwatch)
 
 
@@ -97,11 +102,16 @@ def encode_preview(pixels: NDArray[np.uint8]) -> str:
 
 def _store(work: Work, task: Task, pictures: list[Picture], stopwatch: Stopwatch) -> None:
     runtime, claim = work.runtime, work.claim
-    total = task.request["steps"] * task.request["count"]
+    total = steps_of_request(task.request)
     work.progress(Phase.SAVING, total, total)
     stored: list[StoredFile] = []
     try:
-        rows = [_store_picture(runtime, task, number, picture, stored) for number, picture in enumerate(pictures)]
+        rows = [
+            _store_picture(runtime, task, number, picture, stored, recipe_of(task.request, cell))
+            for number, (picture, cell) in enumerate(zip(pictures, cells_of(task.request), strict=True))
+        ]
+        if task.request.get("sheet"):
+            rows.append(_store_sheet(runtime, task, pictures, stored))
         with runtime.open_ctx(SYSTEM) as ctx:
             claims.complete(ctx, claim, device_seconds=work.device_seconds)
             _write_rows(ctx, task, rows, stored)
@@ -113,8 +123,16 @@ def _store(work: Work, task: Task, pictures: list[Picture], stopwatch: Stopwatch
         raise
 
 
+def _store_sheet(runtime: Runtime, task: Task, pictures: list[Picture], stored: list[StoredFile]) -> GenerationImage:
+    pixels = draw_sheet(task.request["sheet"], [picture.pixels for picture in pictures])
+    recipe = recipe_of(task.request, cells_of(task.request)[0])
+    row = _store_picture(runtime, task, len(pictures), Picture(pixels, task.request["seed"]), stored, recipe)
+    row.is_sheet = True
+    return row
+
+
 def _store_picture(
-    runtime: Runtime, task: Task, number: int, picture: Picture, stored: list[StoredFile]
+    runtime: Runtime, task: Task, number: int, picture: Picture, stored: list[StoredFile], recipe: Recipe
 ) -> GenerationImage:
     """Write the picture's files, adding each to `stored`, and make its row (not in any session)."""
 
@@ -125,7 +143,7 @@ def _store_picture(
 
     name = f"visionsuit-{task.generation_id}-{number + 1}"
     previews: Previews = preview_array(picture.pixels)
-    png = put(encode_png(picture.pixels, own_texts(recipe_of(task.request, picture.seed))), "image/png", f"{name}.png")
+    png = put(encode_png(picture.pixels, own_texts(recipe)), "image/png", f"{name}.png")
     large = put(previews.large.data, previews.large.mime, f"{name}-large{previews.large.suffix}")
     small = large
     if previews.small is not previews.large:

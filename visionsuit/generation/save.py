@@ -12,7 +12,7 @@ from visionsuit.core.permissions import Permission, require
 from visionsuit.galleries.queries import find_own_gallery, get_gallery
 from visionsuit.galleries.service import add_items, create_gallery
 from visionsuit.galleries.tables import Gallery
-from visionsuit.generation.pictures import picture_of
+from visionsuit.generation.cells import cells_of
 from visionsuit.generation.queries import get_generation
 from visionsuit.generation.recipe import recipe_of
 from visionsuit.generation.tables import Generation, GenerationImage
@@ -116,7 +116,7 @@ def _choose(
     if not rows:
         raise NothingToSave("This render has no pictures to save.")
     if image_ids is None:
-        return generation, rows
+        return generation, [row for row in rows if not row.is_sheet]
     by_id = {row.public_id: row for row in rows}
     chosen = list(dict.fromkeys(image_ids))
     if not chosen:
@@ -169,7 +169,9 @@ def _make_page(
 ) -> Image:
     request = generation.request
     # A prompt of tags alone leaves nothing to call the page by.
-    title = " ".join((picture_of(request, picture.seed)["prompt"] or request["prompt"]).split())
+    cells = cells_of(request)
+    cell = cells[0] if picture.is_sheet else cells[picture.index]
+    title = " ".join((cell.prompt or request["prompt"]).split())
     page = create_image(
         ctx,
         title=title if len(title) <= _TITLE_CHARACTERS else f"{title[: _TITLE_CHARACTERS - 1].rstrip()}…",
@@ -185,7 +187,7 @@ def _make_page(
         placeholder=picture.placeholder,
         dhash=picture.dhash,
         visibility=visibility,
-        recipe=recipe_of(generation.request, picture.seed).model_dump(mode="json"),
+        recipe=recipe_of(request, cell).model_dump(mode="json"),
         generation_id=generation.public_id,
         permission=Permission.ASSETS_SAVE,
     )

@@ -7,7 +7,19 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from visionsuit.accounts.refs import OwnerRef
 from visionsuit.galleries.out import GalleryTile
+from visionsuit.generation.mode_schemas import (
+    AxisIn,
+    CellOut,
+    HiresIn,
+    HiresOut,
+    InitIn,
+    InitOut,
+    SheetPictureOut,
+    SheetSidesOut,
+    VariationIn,
+)
 from visionsuit.generation.order import LoraOrder, Order
+from visionsuit.generation.sheets import SheetOrder
 from visionsuit.images.out import ImageTile
 from visionsuit.search.tiles import Thumb
 from visionsuit.visibility import Visibility
@@ -44,10 +56,63 @@ class GenerationIn(BaseModel):
     sampler: str | None = Field(None, description="From GET /api/base-models.")
     schedule: str | None = None
     loras: list[LoraIn] = Field(default_factory=list, max_length=100, description="Up to 12.")
+    init: InitIn | None = Field(
+        None, description="A picture to begin with. A size left out is then its own, with its borders, within limits."
+    )
+    hires: HiresIn | None = None
+    variation: VariationIn | None = None
 
     def as_order(self) -> Order:
-        fields = self.model_dump(exclude={"loras"})
-        return Order(**fields, loras=tuple(LoraOrder(**lora.model_dump()) for lora in self.loras))
+        fields = self.model_dump(exclude={"loras", "init", "hires", "variation"})
+        return Order(
+            **fields,
+            loras=tuple(LoraOrder(**lora.model_dump()) for lora in self.loras),
+            init=None if self.init is None else self.init.as_order(),
+            hires=None if self.hires is None else self.hires.as_order(),
+            variation=None if self.variation is None else self.variation.as_order(),
+        )
+
+
+class SheetIn(BaseModel):
+    """One picture for every value of `x`, or for every pair of values of `x` and `y`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "base": {"prompt": "a fox", "seed": 7, "loras": [{"model_id": "q1Zk3vQ0h8m1TgYw"}]},
+                    "x": {"axis": "lora_weight", "values": [0, 0.5, 1]},
+                    "y": {"axis": "steps", "values": [8, 16]},
+                    "control": True,
+                }
+            ]
+        }
+    )
+
+    base: GenerationIn = Field(description="With a count of 1.")
+    x: AxisIn
+    y: AxisIn | None = None
+    control: bool = Field(False, description="One more picture, without the LoRAs whose weights change (or any).")
+
+    def as_order(self) -> SheetOrder:
+        return SheetOrder(self.x.as_order(), None if self.y is None else self.y.as_order(), self.control)
+
+
+class TestSheetIn(BaseModel):
+    """What is left out is what the base model says."""
+
+    __test__ = False
+    model_config = ConfigDict(json_schema_extra={"examples": [{"prompt": "a fox", "seed": 7}]})
+
+    prompt: str = Field("", description="Without the trigger; one that the base model suggests if left out.")
+    base_model_id: str | None = None
+    seed: int | None = None
+    steps: int | None = None
+    width: int | None = None
+    height: int | None = None
+
+    def as_order(self) -> Order:
+        return Order(**self.model_dump())
 
 
 class ErrorOut(BaseModel):
@@ -63,6 +128,9 @@ class PictureOut(BaseModel):
     width: int
     height: int
     saved: bool = Field(description="Whether it was saved as an image page.")
+    label: str | None = Field(None, description="What is different about it, on a sheet.")
+    cell: CellOut | None = Field(None, description="Its place on the sheet.")
+    variation_seed: int | None = None
 
 
 class RequestLoraOut(BaseModel):
@@ -102,6 +170,10 @@ class RequestOut(BaseModel):
     pictures: list[RequestPictureOut] = Field(
         default_factory=list, description="For each picture, where the prompts have choices or LoRA tags; else empty."
     )
+    init: InitOut | None = None
+    hires: HiresOut | None = None
+    variation: VariationIn | None = None
+    sheet: SheetSidesOut | None = None
 
 
 class ProgressOut(BaseModel):
@@ -115,6 +187,7 @@ class ProgressOut(BaseModel):
     steps: int
     preview: str | None = Field(description="Data URI of the picture so far, small.")
     images: list[PictureOut]
+    sheet: SheetPictureOut | None = None
     error: ErrorOut | None
     place: int | None = Field(description="Place among those that wait, from 1.")
     eta_s: float | None = Field(description="Seconds until it is done, as far as anybody knows.")

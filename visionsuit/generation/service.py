@@ -5,6 +5,7 @@ from visionsuit.core.clock import utcnow
 from visionsuit.core.permissions import Permission, require
 from visionsuit.generation.base_models import get_offered
 from visionsuit.generation.mix import resolve_mix
+from visionsuit.generation.modes import complete_init, complete_modes, size_for, steps_of_request
 from visionsuit.generation.order import Order, check_mix, complete
 from visionsuit.generation.pictures import look_ahead, plan_pictures
 from visionsuit.generation.queries import (
@@ -16,6 +17,8 @@ from visionsuit.generation.queries import (
     sees_generation,
     sees_output,
 )
+from visionsuit.generation.sheets import SheetOrder, complete_sheet, seeds_of_sheet
+from visionsuit.generation.sources import find_mask, find_source
 from visionsuit.generation.tables import Generation
 from visionsuit.jobs import queue
 from visionsuit.jobs.tables import FINISHED
@@ -43,13 +46,17 @@ __all__ = [
 KIND = "generation"
 
 
-def submit(ctx: Ctx, order: Order) -> Generation:
+def submit(ctx: Ctx, order: Order, sheet: SheetOrder | None = None, *, priority: int = 0) -> Generation:
     """Check a request, complete it, and queue it: one transaction, so it is queued if and only if this commits.
+
+    Args:
+        sheet: what changes from picture to picture.
 
     Raises:
         NotSignedIn, NotPermitted, GeneratorClosed: the actor may not render (now).
         BadOrder, UnknownBaseModel, LoraNotFound, NotALora, IncompatibleLora: with the field at fault.
         UnknownWildcard, WildcardsTooDeep, BadLoraTag, UnknownLoraTag, LoraTagRefused, PromptTooLong: the same.
+        ImageNotFound, GenerationImageNotFound, InputNotFound: no such picture to begin with.
         NoBaseModel: there is nothing to render with.
         TooManyActive: the actor's cap is reached.
     """
@@ -58,22 +65,37 @@ def submit(ctx: Ctx, order: Order) -> Generation:
     assert owner_id is not None
     limits = ctx.settings.limits
     base = get_offered(ctx, order.base_model_id)
-    request = complete(order, base, limits)
+    source = None if order.init is None else find_source(ctx, order.init, keep=True)
+    size = size_for(order.init, source, base) if order.init and source else None
+    request = complete(order, base, limits, size=size)
+    if order.init is not None and source is not None:
+        find_mask(ctx, order.init, keep=True)
+        request["init"] = complete_init(order.init, source, request, base)
+    complete_modes(order, request, base, limits)
     check_mix(order.loras, limits)
     request["loras"] = resolve_mix(ctx, order.loras, base)
+    seeds = [request["seed"]]
+    if sheet is not None:
+        request["sheet"] = complete_sheet(ctx, sheet, request, base)
+        seeds = seeds_of_sheet(request["sheet"]) or seeds
     pictures = plan_pictures(ctx, request, base)
+    for seed in seeds[1:] if seeds[0] == request["seed"] else seeds:
+        pictures += plan_pictures(ctx, {**request, "seed": seed}, base)
     if pictures:
         request["pictures"] = pictures
     queue.limit_active(ctx, owner_id, limits.active_generations)
     generation = Generation(owner_id=owner_id, job_id=0, base_model_id=base.id, request=request)
+    largest = request.get("hires") or request
     job = queue.defer(
         ctx,
         KIND,
         {"generation_id": generation.public_id},
         owner_id=owner_id,
-        pace_key=base.key,
-        pace_size=request["width"] * request["height"],
-        units=request["steps"] * request["count"],
+        priority=priority,
+        # Steps of a second pass are slower: they are measured apart.
+        pace_key=f"{base.key}+hires" if "hires" in request else base.key,
+        pace_size=largest["width"] * largest["height"],
+        units=steps_of_request(request),
         affinity=base.key,
     )
     assert job.id is not None

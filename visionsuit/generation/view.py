@@ -1,10 +1,18 @@
 """Rows -> what the routes answer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from visionsuit.generation.cells import Cell, cells_of
+from visionsuit.generation.mode_schemas import CellOut, SheetPictureOut
 from visionsuit.generation.queries import images_of, job_of
-from visionsuit.generation.schemas import ErrorOut, GenerationOut, PictureOut, ProgressOut, RequestOut
+from visionsuit.generation.schemas import (
+    ErrorOut,
+    GenerationOut,
+    PictureOut,
+    ProgressOut,
+    RequestOut,
+)
 from visionsuit.generation.tables import Generation, GenerationImage
 from visionsuit.jobs.events import latest_progress
 from visionsuit.jobs.forecast import Forecast, forecast_job
@@ -25,10 +33,17 @@ def generations_out(ctx: Ctx, rows: Sequence[tuple[Generation, Job]]) -> list[Ge
     return [
         GenerationOut(
             **_progress_fields(ctx, generation, job, images.get(generation.id or 0, [])),
-            request=RequestOut.model_validate(generation.request),
+            request=request_out(generation.request),
         )
         for generation, job in rows
     ]
+
+
+def request_out(request: Mapping[str, Any]) -> RequestOut:
+    init = request.get("init")
+    if init is not None:
+        request = {**request, "init": {**init, "url": url_of(init["bucket"], init["object_id"])}}
+    return RequestOut.model_validate(request)
 
 
 def progress_out(ctx: Ctx, generation: Generation) -> ProgressOut:
@@ -53,7 +68,8 @@ def _progress_fields(ctx: Ctx, generation: Generation, job: Job, images: list[Ge
         "step": steps if job.state == JobState.COMPLETED else step,
         "steps": steps,
         "preview": preview,
-        "images": [picture_out(image) for image in images],
+        "images": _pictures_out(generation.request, images),
+        "sheet": next((_sheet_out(image) for image in images if image.is_sheet), None),
         "error": _error(job),
         **_forecast_fields(forecast),
         "created_at": generation.created_at,
@@ -63,22 +79,42 @@ def _progress_fields(ctx: Ctx, generation: Generation, job: Job, images: list[Ge
     }
 
 
-def picture_out(image: GenerationImage) -> PictureOut:
+def _pictures_out(request: Mapping[str, Any], images: list[GenerationImage]) -> list[PictureOut]:
+    if not images:
+        return []
+    cells = cells_of(request)
+    return [_picture_out(image, cells[image.index]) for image in images if not image.is_sheet]
+
+
+def _picture_out(image: GenerationImage, cell: Cell) -> PictureOut:
     return PictureOut(
-        id=image.public_id,
-        url=url_of(Bucket.OUTPUTS, image.object_id) or "",
-        thumb=Thumb(
+        **_file_fields(image),
+        seed=image.seed,
+        label=cell.label,
+        cell=None if cell.label is None else CellOut(x=cell.x, y=cell.y),
+        variation_seed=cell.variation_seed,
+    )
+
+
+def _sheet_out(image: GenerationImage) -> SheetPictureOut:
+    return SheetPictureOut(**_file_fields(image))
+
+
+def _file_fields(image: GenerationImage) -> dict[str, Any]:
+    return {
+        "id": image.public_id,
+        "url": url_of(Bucket.OUTPUTS, image.object_id) or "",
+        "thumb": Thumb(
             small=url_of(Bucket.OUTPUTS, image.thumb_small_id) or "",
             large=url_of(Bucket.OUTPUTS, image.thumb_large_id) or "",
             placeholder=image.placeholder,
             width=image.width,
             height=image.height,
         ),
-        seed=image.seed,
-        width=image.width,
-        height=image.height,
-        saved=image.saved_image_id is not None,
-    )
+        "width": image.width,
+        "height": image.height,
+        "saved": image.saved_image_id is not None,
+    }
 
 
 def _fraction(state: str, step: int, steps: int) -> float:

@@ -40,6 +40,8 @@ def read_a1111(text: str) -> Recipe | None:
         if name and last in _SCHEDULES:
             sampler, schedule = name, last
     size = _SIZE.match(settings.get("Size", ""))
+    scale, strength = settings.get("Hires upscale"), settings.get("Denoising strength")
+    # A1111 has one strength: the second pass's, where there is one.
     return Recipe(
         prompt=_without_tags(prompt),
         negative_prompt=negative,
@@ -53,6 +55,14 @@ def read_a1111(text: str) -> Recipe | None:
         base_model=settings.get("Model") or settings.get("Model hash"),
         tool=_tool_of(settings.get("Version", "")),
         loras=loras,
+        strength=None if scale else strength,
+        masked=True if "Mask blur" in settings else None,
+        mask_blur=settings.get("Mask blur"),
+        hires_scale=scale,
+        hires_strength=strength if scale else None,
+        hires_steps=settings.get("Hires steps"),
+        variation_seed=settings.get("Variation seed"),
+        variation_strength=settings.get("Variation seed strength"),
         raw=text,
     )
 
@@ -69,15 +79,26 @@ def to_a1111(recipe: Recipe) -> str:
         "Steps": recipe.steps,
         "Sampler": recipe.sampler,
         "Schedule type": recipe.schedule,
-        "CFG scale": None if recipe.guidance is None else f"{recipe.guidance:g}",
+        "CFG scale": _plain_number(recipe.guidance),
         "Seed": recipe.seed,
         "Size": size,
         "Model": recipe.base_model,
+        "Variation seed": recipe.variation_seed,
+        "Variation seed strength": _plain_number(recipe.variation_strength),
+        "Denoising strength": _plain_number(recipe.hires_strength if recipe.strength is None else recipe.strength),
+        "Mask blur": _plain_number(recipe.mask_blur),
+        "Hires upscale": _plain_number(recipe.hires_scale),
+        "Hires steps": recipe.hires_steps,
+        "Hires upscaler": None if recipe.hires_scale is None else "Lanczos",
         "Lora hashes": hashes or None,
         "Version": recipe.tool,
     }
     lines.append(", ".join(f"{key}: {_quote(str(value))}" for key, value in settings.items() if value is not None))
     return "\n".join(lines)
+
+
+def _plain_number(value: float | None) -> str | None:
+    return None if value is None else f"{value:g}"
 
 
 def _read_pairs(line: str) -> dict[str, str]:

@@ -64,6 +64,9 @@ class Recipe(BaseModel):
     """Everything is optional: tools write what they like. Text in here is text, also when it looks like markup.
 
     Attributes:
+        strength: of the picture it began with; `masked`: parts of that were kept; `outpaint`: pixels beyond each edge.
+        hires_scale, hires_strength, hires_steps: of a second, larger pass; `width` and `height` are the first's.
+        variation_seed, variation_strength: another seed's noise, and the way to it in 0..1.
         template: the prompt as it was written, with choices and LoRA tags, where `prompt` is what came of it.
     """
 
@@ -83,4 +86,13 @@ class Recipe(BaseModel):
     base_model: Word = None
     tool: Word = None
     loras: list[RecipeLora] = Field(default_factory=list, max_length=MAX_LORAS)
+    strength: Number = None
+    masked: bool | None = None
+    mask_blur: Number = None
+    outpaint: dict[str, int] | None = None
+    hires_scale: Number = None
+    hires_strength: Number = None
+    hires_steps: Whole = None
+    variation_seed: Whole = None
+    variation_strength: Number = None
     raw: Annotated[str | None, _clip(MAX_RAW_CHARACTERS)] = None

@@ -1,0 +1,122 @@
+"""What routes take and answer beyond text to image: pictures to begin with, second passes, variations, sheets."""
+
+from pydantic import BaseModel, Field
+
+from visionsuit.generation.order import Borders, HiresOrder, InitOrder, VariationOrder
+from visionsuit.generation.sheets import AxisOrder
+from visionsuit.search.tiles import Thumb
+
+
+class BordersIn(BaseModel):
+    left: int = Field(0, description="Pixels of the canvas beyond the picture.", examples=[64])
+    top: int = 0
+    right: int = 0
+    bottom: int = 0
+
+
+class InitIn(BaseModel):
+    """A picture to begin with, by one of the three ids."""
+
+    image_id: str | None = Field(None, description="An image page that you see.")
+    generation_image_id: str | None = Field(None, description="An entry of a render's `images` that you see.")
+    input_id: str | None = Field(None, description="From POST /api/generations/inputs.")
+    strength: float = Field(
+        0.75, description="0 to 1: how much may become different. 0 only with `hires`, which then just enlarges."
+    )
+    mask_input_id: str | None = Field(None, description="An upload of the picture's shape; white is repainted.")
+    mask_blur: float = Field(4.0, description="0 to 64 pixels of soft edge.")
+    outpaint: BordersIn | None = Field(None, description="What is painted beyond the picture's edges.")
+    resize: str = Field("crop", description="`crop`, `fit` or `stretch` where the shapes differ.")
+
+    def as_order(self) -> InitOrder:
+        outpaint = None if self.outpaint is None else Borders(**self.outpaint.model_dump())
+        return InitOrder(**self.model_dump(exclude={"outpaint"}), outpaint=outpaint)
+
+
+class HiresIn(BaseModel):
+    """A second pass over the picture, enlarged."""
+
+    scale: float = Field(2.0, description="Over 1, up to 4.", examples=[1.5])
+    strength: float = Field(0.5, description="Over 0, up to 1.")
+    steps: int | None = Field(None, description="The same as the first pass if left out.")
+
+    def as_order(self) -> HiresOrder:
+        return HiresOrder(**self.model_dump())
+
+
+class VariationIn(BaseModel):
+    """The noise of another seed mixed in. Further pictures take the variation seeds that follow, and the same seed."""
+
+    seed: int | None = Field(None, description="0 to 4294967295; a random one if left out.")
+    strength: float = Field(description="0 (the same picture) to 1 (the other seed's).", examples=[0.1])
+
+    def as_order(self) -> VariationOrder:
+        return VariationOrder(**self.model_dump())
+
+
+class AxisIn(BaseModel):
+    axis: str = Field(
+        description="`lora_weight`, `steps`, `guidance`, `sampler`, `seed`, `strength` or `prompt`.",
+        examples=["lora_weight"],
+    )
+    values: list[float | int | str] = Field(max_length=200, examples=[[0.0, 0.4, 0.7, 1.0]])
+    lora: int = Field(0, description="Which of the base's LoRAs, from 0; for `lora_weight`.")
+    labels: list[str] | None = Field(None, max_length=200, description="Written beside the values instead of them.")
+
+    def as_order(self) -> AxisOrder:
+        labels = None if self.labels is None else tuple(self.labels)
+        return AxisOrder(self.axis, tuple(self.values), self.lora, labels)
+
+
+class InputOut(BaseModel):
+    """A picture that was sent to work from. Kept for a day after its last use."""
+
+    id: str
+    width: int = Field(description="Pixels, turned as it is shown.")
+    height: int
+    url: str
+
+
+class InitOut(InitIn):
+    """As it was sent; `url` and the size are those of the picture's file."""
+
+    url: str | None
+    source_width: int
+    source_height: int
+
+
+class HiresOut(HiresIn):
+    width: int = Field(description="Of the result; the request's width and height are the first pass's.")
+    height: int
+
+
+class AxisOut(BaseModel):
+    axis: str
+    lora: int | None
+    label: str
+    values: list[float | int | str]
+    labels: list[str]
+
+
+class SheetSidesOut(BaseModel):
+    x: AxisOut
+    y: AxisOut | None
+    control: bool
+
+
+class CellOut(BaseModel):
+    """Number of the value on each side; null without one, as for the control."""
+
+    x: int | None
+    y: int | None
+
+
+class SheetPictureOut(BaseModel):
+    """All pictures of a sheet on one, with labels."""
+
+    id: str
+    url: str
+    thumb: Thumb
+    width: int
+    height: int
+    saved: bool
