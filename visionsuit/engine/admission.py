@@ -2,23 +2,27 @@
 
 import numpy as np
 
-from visionsuit.engine.base import EngineError, InitPicture, RenderRequest
+from visionsuit.engine.base import BUCKETS, EngineError, InitPicture, RenderRequest
 from visionsuit.engine.base_models import LoadedModel
-from visionsuit.engine.batches import BatchKey
+from visionsuit.engine.batches import FIXED_RANKS, BatchKey, FixedShape
 from visionsuit.engine.conditioning import encode
 from visionsuit.engine.latents import begin
+from visionsuit.engine.lora_packs import Mix
 from visionsuit.engine.model_loras import needs_merging
 from visionsuit.engine.rows import Row
+from visionsuit.engine.slots import ranks_of
 from visionsuit.engine.tickets import Ticket
 
 
 def check(request: RenderRequest, model: LoadedModel) -> None:
     """Raises: EngineError for what this model cannot render."""
-    factor = model.vae_factor
+    factor = model.size_step
     if request.width % factor or request.height % factor or min(request.width, request.height) < factor:
         raise EngineError(
             f"{model.label} renders sizes that are multiples of {factor}, not {request.width}x{request.height}."
         )
+    if request.bucket not in (0, *BUCKETS):
+        raise EngineError(f"A bucket holds {', '.join(map(str, BUCKETS))} pictures, not {request.bucket}.")
     if request.init is not None:
         _check_init(request.init, (request.height, request.width))
     if request.variation is not None and len(request.variation.seeds) != len(request.seeds):
@@ -50,7 +54,15 @@ def admit(ticket: Ticket, *, tiled: bool = False) -> tuple[BatchKey, list[Row]]:
     rows = [Row(ticket, number, model, inputs, mix, start) for number in range(len(request.seeds))]
     height, width = rows[0].latent.shape[-2:]
     alone = mix.key if needs_merging(mix) else None
-    return BatchKey(model.key, height, width, inputs.tokens, inputs.rows, alone), rows
+    return BatchKey(model.key, height, width, inputs.tokens, inputs.rows, alone, _fixed_shape(request, mix)), rows
+
+
+def _fixed_shape(request: RenderRequest, mix: Mix) -> FixedShape | None:
+    if not request.bucket:
+        return None
+    rank = max(ranks_of(mix.parts).values(), default=0)
+    # A mix of more rank is merged, alone, and has no slots.
+    return FixedShape(request.bucket, next((fixed for fixed in FIXED_RANKS if fixed >= rank), FIXED_RANKS[-1]))
 
 
 def must_wait(ticket: Ticket) -> bool:

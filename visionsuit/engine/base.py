@@ -57,6 +57,10 @@ SCHEDULES: dict[str, str] = {
 }
 
 
+#: Pictures per call that the reproducible mode may ask for.
+BUCKETS = (1, 2, 4, 8)
+
+
 @dataclass(frozen=True, slots=True)
 class BaseModelRef:
     """A diffusers folder the engine may load. `key` identifies its content in caches, never a name."""
@@ -118,7 +122,9 @@ class Variation:
 class RenderRequest:
     """One request. One picture a seed, each drawn from its own seed alone.
 
-    Sizes in pixels; `seeds` are in [0, 2**32); `sampler` and `schedule` are keys of SAMPLERS and SCHEDULES.
+    Sizes in pixels; `seeds` are in [0, 2**32); `sampler` and `schedule` are keys of SAMPLERS and SCHEDULES. With a
+    `bucket` (one of BUCKETS) every call has that many pictures, the missing ones filled up: the same request on the
+    same device and libraries is then the same to the last bit, whatever else runs; without one, all but for rounding.
     """
 
     base_model: BaseModelRef
@@ -134,6 +140,7 @@ class RenderRequest:
     loras: tuple[LoraRef, ...] = ()
     init: InitPicture | None = None
     variation: Variation | None = None
+    bucket: int = 0
 
     @property
     def steps_run(self) -> int:

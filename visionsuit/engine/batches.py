@@ -18,11 +18,23 @@ from visionsuit.engine.merge_policy import CallKey
 from visionsuit.engine.rows import Row
 from visionsuit.engine.slots import Forwards, SlotPool
 
+#: Ranks that a fixed shape may have.
+FIXED_RANKS = (32, 64, 128, 256)
+
+
+class FixedShape(NamedTuple):
+    """Pictures in every call and rank of every mix, filled up with what nobody looks at: the same request in the same
+    shape is the same to the last bit, whoever is beside it."""
+
+    pictures: int
+    rank: int
+
 
 class BatchKey(NamedTuple):
     """What has to agree for pictures to share a call; prompts, mixes, seeds, steps and samplers need not.
 
-    `rows` of the UNet's batch per picture; `alone` is the mix where it cannot be put into slots, else None.
+    `rows` of the UNet's batch per picture; `alone` is the mix where it cannot be put into slots, else None; `shape` is
+    what all calls have in the reproducible mode, else None.
     """
 
     model: str
@@ -31,6 +43,7 @@ class BatchKey(NamedTuple):
     tokens: int
     rows: int
     alone: MixKey | None
+    shape: FixedShape | None = None
 
 
 @dataclass(slots=True)
@@ -53,7 +66,8 @@ class Batch:
     """
 
     def __init__(self, key: BatchKey, model: LoadedModel, cap: int) -> None:
-        self.key, self.model, self.cap = key, model, cap
+        self.key, self.model = key, model
+        self.cap = key.shape.pictures if key.shape else cap
         self.rows: list[Row] = []
         self.waiting: list[Row] = []
         self._pool: SlotPool | None = None
@@ -90,7 +104,7 @@ class Batch:
         A picture that fails takes its ticket with it and nobody else.
 
         Raises:
-            OutOfDeviceMemory: even one picture is too much; all are as they were before.
+            OutOfDeviceMemory: even one picture is too much, or the fixed shape; all are as they were before.
         """
         if self._plan is None:
             self._arrange()
@@ -101,7 +115,7 @@ class Batch:
                 began = time.perf_counter()
             answers = self._call(self.rows, self._plan)
         except Exception as error:  # only CUDA has a type of its own for being out of memory
-            if is_out_of_memory(error) and len(self.rows) == 1:
+            if is_out_of_memory(error) and (len(self.rows) == 1 or self.key.shape):
                 raise OutOfDeviceMemory(str(error)) from None
             self._shrink() if is_out_of_memory(error) else self._step_one_by_one()
         else:
@@ -124,20 +138,22 @@ class Batch:
         """(model input, prediction after guidance) of each row, [1, C, h, w] fp32; no row is changed."""
         model, each = self.model, self.key.rows
         model.loras.unet.bind(plan.forwards)
+        count, rows = len(rows), self._padded(rows)
         scaled = torch.cat([row.model_input() for row in rows])
         timesteps = torch.tensor([float(row.timestep) for row in rows], dtype=torch.float32, device=model.device)
         told = [row.extra for row in rows if row.extra is not None]
         seen = torch.cat([scaled, torch.cat(told)], dim=1) if told else scaled
-        output = model.unet(
-            seen.repeat_interleave(each, 0).to(model.dtype),
-            timesteps.repeat_interleave(each),
-            return_dict=False,
-            **plan.inputs,
-        )[0].float()
+        seen, timesteps = seen.repeat_interleave(each, 0).to(model.dtype), timesteps.repeat_interleave(each)
+        output = model.predict(seen, timesteps, plan.inputs).float()
         if each == 2:
             without, with_prompt = output[0::2], output[1::2]
             output = without + plan.guidance * (with_prompt - without)
-        return list(zip(scaled.split(1), output.split(1), strict=True))
+        return list(zip(scaled.split(1), output.split(1), strict=True))[:count]
+
+    def _padded(self, rows: list[Row]) -> list[Row]:
+        """Filled up to the fixed shape with the first one, whose other answers nobody reads."""
+        missing = self.key.shape.pictures - len(rows) if self.key.shape else 0
+        return rows + rows[:1] * missing
 
     @staticmethod
     def _advance(rows: list[Row], answers: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
@@ -151,7 +167,8 @@ class Batch:
         """After a call failed that no memory was wanting for: find out whose fault it is."""
         for number, row in enumerate(self.rows):
             try:
-                self._advance([row], self._call([row], self._plan_of([row], self._forwards_alone(number, row))))
+                slot = 0 if self.key.shape else number
+                self._advance([row], self._call([row], self._plan_of([row], self._forwards_alone(slot, row))))
             except Exception as error:  # this is the one
                 row.ticket.fail(error)
         self.drop_withdrawn()
@@ -231,17 +248,26 @@ class Batch:
             calls = max(row.calls_left for row in self.rows)
             awaited = any(other.mix.key != row.mix.key for other in self.waiting)
             forced = self.key.alone is not None
-            if forced or (not awaited and loras.may_merge(row.mix, self, self._call_key, calls)):
+            free = not awaited and self.key.shape is None
+            if forced or (free and loras.may_merge(row.mix, self, self._call_key, calls)):
                 self._merged = row.mix.key
                 return self._plan_of(self.rows, loras.merged.take(self, row.mix))
         loras.merged.release(self)
         for slot, row in enumerate(self.rows):
             self._slots().write(slot, row.mix.key, row.mix.parts)
-        return self._plan_of(self.rows, self._slots().forwards(0, len(self.rows)))
+        return self._plan_of(self.rows, self._slot_forwards(0, len(self.rows)))
+
+    def _slot_forwards(self, start: int, stop: int) -> Forwards:
+        slots = self._slots()
+        if self.key.shape is None:
+            return slots.forwards(start, stop)
+        # What the slots of nobody hold is multiplied with what nobody reads.
+        slots.reserve(self.cap)
+        return slots.forwards(0, self.cap)
 
     def _slots(self) -> SlotPool:
         if self._pool is None:
-            self._pool = self.model.loras.lease_pool(self.key.rows)
+            self._pool = self.model.loras.lease_pool(self.key.rows, self.key.shape.rank if self.key.shape else 0)
         return self._pool
 
     def _forwards_alone(self, slot: int, row: Row) -> Forwards:
@@ -250,11 +276,12 @@ class Batch:
         if self._merged is not None:
             return self.model.loras.merged.take(self, row.mix)
         self._slots().write(slot, row.mix.key, row.mix.parts)
-        return self._slots().forwards(slot, slot + 1)
+        return self._slot_forwards(slot, slot + 1)
 
     def _plan_of(self, rows: list[Row], forwards: Forwards) -> _Plan:
-        guidance = torch.tensor([row.guidance for row in rows], dtype=torch.float32, device=self.model.device)
-        return _Plan(forwards, join([row.inputs for row in rows]), guidance.view(-1, 1, 1, 1))
+        padded = self._padded(rows)
+        guidance = torch.tensor([row.guidance for row in padded], dtype=torch.float32, device=self.model.device)
+        return _Plan(forwards, join([row.inputs for row in padded]), guidance.view(-1, 1, 1, 1))
 
     @property
     def _call_key(self) -> CallKey:

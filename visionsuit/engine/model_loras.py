@@ -175,7 +175,7 @@ class _TextLoras:
 class ModelLoras:
     """
     Args:
-        modules: the bare UNet and text encoders.
+        modules: the bare UNet or transformer, and text encoders.
         budget_bytes: slots of all batches together, on the device.
     """
 
@@ -190,22 +190,24 @@ class ModelLoras:
     ) -> None:
         self.adapted = {component: Adapted(module) for component, module in modules.items()}
         layouts = {component: one.layout for component, one in self.adapted.items()}
-        width = modules[Component.UNET].config.cross_attention_dim
+        #: What is called at every step: a UNet, or the transformer of newer families.
+        self.denoiser = Component.TRANSFORMER if Component.TRANSFORMER in modules else Component.UNET
+        width = getattr(modules[self.denoiser].config, "cross_attention_dim", None)
         shapes = {component: layout.shapes for component, layout in layouts.items()}
         base = BaseShapes(family, ModuleIndex(shapes), width if isinstance(width, int) else None)
         self.packs = PackCache(base, layouts, dtype, device.lora_budget())
         self.budget_bytes = budget_bytes
-        self.unet = self.adapted[Component.UNET]
+        self.unet = self.adapted[self.denoiser]
         self.policy = MergePolicy()
         self.merged = MergedWeights(self.unet, self.policy)
         self._place = (device.torch_device, dtype)
         self._device = device
         self._text: dict[Component, _TextLoras] = {}
         for component, one in self.adapted.items():
-            if component is not Component.UNET:
+            if component is not self.denoiser:
                 slot = SlotPool(one.layout, one.layers, 1, *self._place)
                 self._text[component] = _TextLoras(one, MergedWeights(one, MergePolicy()), slot)
-        self._idle_pools: dict[int, SlotPool] = {}
+        self._idle_pools: dict[tuple[int, int], SlotPool] = {}
         self._pools: list[SlotPool] = []
 
     @property
@@ -216,7 +218,7 @@ class ModelLoras:
 
     def unet_mix(self, loras: Sequence[LoraRef], packs: Mapping[str, Pack]) -> Mix:
         """What a request's LoRAs do to the UNet."""
-        return mix_of(packs, mix_key(loras, text=False), Component.UNET)
+        return mix_of(packs, mix_key(loras, text=False), self.denoiser)
 
     def text_key(self, loras: Sequence[LoraRef], packs: Mapping[str, Pack]) -> MixKey:
         """What they do to the text encoders; empty where nothing."""
@@ -235,15 +237,17 @@ class ModelLoras:
                 forwards = []
             text.adapted.bind(forwards)
 
-    def lease_pool(self, rows: int) -> SlotPool:
-        """Slots for a batch with so many rows per picture; those of an earlier batch if there are any."""
-        pool = self._idle_pools.pop(rows, None) or SlotPool(self.unet.layout, self.unet.layers, rows, *self._place)
+    def lease_pool(self, rows: int, rank: int = 0) -> SlotPool:
+        """Slots of at least this rank for a batch with so many rows per picture; those of an earlier batch if any."""
+        pool = self._idle_pools.pop((rows, rank), None)
+        if pool is None:
+            pool = SlotPool(self.unet.layout, self.unet.layers, rows, *self._place, rank=rank)
         self._pools.append(pool)
         return pool
 
     def return_pool(self, pool: SlotPool) -> None:
         self._pools.remove(pool)
-        self._idle_pools[pool.rows] = pool
+        self._idle_pools[pool.rows, pool.rank] = pool
 
     def has_room(self, pool: SlotPool, slots: int, ranks: dict[Shape, int]) -> bool:
         """Whether `pool` may grow to so many slots of these ranks."""

@@ -100,14 +100,24 @@ class SlotPool:
     Args:
         modules: the layers by their name in `layout`.
         rows: rows of the batch per picture: 2 with guidance, else 1.
+        rank: every mix is padded to at least this, which is exact; with it, mixes of up to this rank are calculated
+            alike whatever the slots beside them hold.
     """
 
     def __init__(
-        self, layout: Layout, modules: dict[str, Any], rows: int, device: torch.device, dtype: torch.dtype
+        self,
+        layout: Layout,
+        modules: dict[str, Any],
+        rows: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        rank: int = 0,
     ) -> None:
         self._layout = layout
         self._modules = modules
         self.rows = rows
+        self.rank = rank
         self._device = device
         self._dtype = dtype
         self._storages: dict[Shape, _Storage] = {}
@@ -122,15 +132,18 @@ class SlotPool:
         total = 0
         for shape in self._storages.keys() | ranks.keys():
             storage = self._storages.get(shape)
-            rank = max(storage.rank if storage else 0, bucket(ranks.get(shape, 0)))
+            rank = max(storage.rank if storage else 0, self._bucket(ranks.get(shape, 0)))
             width = int(np.prod(shape[1:])) + shape[0]
             copies = self.rows if len(shape) > 2 else 1
             total += len(self._layout.groups[shape]) * max(slots, len(self._mixes)) * copies * rank * width
         return total * self._dtype.itemsize
 
+    def _bucket(self, rank: int) -> int:
+        return max(self.rank, bucket(rank)) if rank else 0
+
     def write(self, slot: int, key: MixKey, parts: Parts) -> None:
         """Put a mix into a slot; nothing happens where it is there already."""
-        self._grow(slot + 1)
+        self.reserve(slot + 1)
         if self._mixes[slot] == key:
             return
         elsewhere = self._mixes.index(key) if key in self._mixes else None
@@ -150,7 +163,7 @@ class SlotPool:
             if not rank:
                 continue
             touched = storage.present[:, start:stop].any(axis=1)
-            view = (start, stop, bucket(rank), touched.tobytes())
+            view = (start, stop, self._bucket(rank), touched.tobytes())
             if view not in storage.views:
                 if len(storage.views) >= _KEPT_VIEWS:
                     storage.views.clear()
@@ -193,7 +206,7 @@ class SlotPool:
 
     def _storage(self, shape: Shape, rank: int, slot: int) -> _Storage:
         """Storage of at least this rank; of just this rank where a wide kernel's slots are all free."""
-        old, needed, slots = self._storages.get(shape), bucket(rank), len(self._mixes)
+        old, needed, slots = self._storages.get(shape), self._bucket(rank), len(self._mixes)
         if old is not None:
             others = any(used for number, used in enumerate(old.ranks) if number != slot)
             if old.rank == needed or (old.rank > needed and (others or not _is_wide(shape))):
@@ -209,7 +222,8 @@ class SlotPool:
         self._storages[shape] = storage
         return storage
 
-    def _grow(self, slots: int) -> None:
+    def reserve(self, slots: int) -> None:
+        """Have at least so many, the new ones empty."""
         if slots <= len(self._mixes):
             return
         # Doubling: growing copies everything.
