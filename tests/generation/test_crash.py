@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.assets import picture_file
 from tests.jobs.conftest import until
 from tests.server import free_port
 
@@ -105,6 +106,19 @@ def test_a_render_survives_kill_and_is_rendered_once(apps: Any, tmp_path: Path) 
         for url in (image["url"], image["thumb"]["small"], image["thumb"]["large"])
     }
     assert {path.name for path in output_files(tmp_path)} == {url.rpartition("/")[2] for url in urls}
+
+
+def test_a_killed_render_still_has_its_picture_to_begin_with(apps: Any) -> None:
+    first = apps(0.2)
+    first.sign_in("/api/auth/register")
+    sent = first.client.post("/api/generations/inputs", content=picture_file((64, 64), "#00ff00"))
+    running = first.render(steps=50, init={"input_id": sent.json()["id"], "strength": 0.5})
+    until(lambda: first.show(running)["step"] >= 2)
+    first.end(signal.SIGKILL)
+    second = apps(0.01)
+    second.sign_in()
+    until(lambda: second.show(running)["status"] == "completed", 25)
+    assert second.show(running)["step"] == 25
 
 
 def test_a_stopped_process_hands_its_work_over(apps: Any) -> None:

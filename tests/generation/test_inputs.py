@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 
 from tests.assets import picture_file
 from tests.conftest import People
+from tests.postgres import both_databases
 from visionsuit.core.actor import Actor
 from visionsuit.generation.inputs import sweep_inputs
 from visionsuit.runtime import Runtime
@@ -82,6 +83,7 @@ def test_a_turned_picture_has_the_size_it_is_shown_in(
     assert 0x010F not in kept.getexif()
 
 
+@both_databases
 def test_of_too_many_the_longest_unused_go(
     site: Runtime, client: TestClient, people: People, bearer: Bearer, keep: Callable[..., Any]
 ) -> None:
@@ -93,6 +95,7 @@ def test_of_too_many_the_longest_unused_go(
     assert client.get(others["url"], headers=bearer(people.other_user)).status_code == 200
 
 
+@both_databases
 def test_what_a_waiting_render_needs_stays(
     site: Runtime, client: TestClient, people: People, bearer: Bearer, keep: Callable[..., Any]
 ) -> None:

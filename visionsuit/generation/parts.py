@@ -12,6 +12,7 @@ from PIL import Image
 from visionsuit.engine.base import (
     Engine,
     InitPicture,
+    Phase,
     Picture,
     Progress,
     RenderCancelled,
@@ -65,7 +66,10 @@ def render_all(
         def note(progress: Progress) -> None:
             with lock:
                 done[number] = max(done[number], progress.step)
-                on_progress(replace(progress, step=sum(done), steps=total))
+                # What another part or pass has begun is not begun again.
+                begun = 0 < sum(done) < total
+                phase = Phase.DENOISING if begun else progress.phase
+                on_progress(replace(progress, phase=phase, step=sum(done), steps=total))
 
         def is_over() -> bool:
             with lock:

@@ -1,6 +1,8 @@
 """A queued request whose turn has come: is it still good, and what exactly is the engine to render?"""
 
+import threading
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,10 @@ from visionsuit.generation.sources import KINDS, Source, find_mask, find_source
 from visionsuit.generation.tables import Generation
 from visionsuit.runtime import Ctx, Runtime
 from visionsuit.site.live import require_may_generate
+
+#: Pictures above this are read one at a time: each needs hundreds of megabytes.
+_LARGE_PIXELS = 16_000_000
+_large_pictures = threading.Lock()
 
 
 class OwnerMayNotRender(NotPermitted):
@@ -142,15 +148,17 @@ def _canvas(runtime: Runtime, request: Mapping[str, Any], source: Source, mask: 
     init, hires = request["init"], request.get("hires")
     # A picture that is only made larger is not made smaller before.
     final = hires if hires and init["strength"] == 0 else request
-    return make_canvas(
-        read_pixels(runtime, source),
-        None if mask is None else read_mask(runtime, mask),
-        (final["width"], final["height"]),
-        resize=init["resize"],
-        outpaint=init["outpaint"],
-        mask_blur=init["mask_blur"],
-        seed=request["seed"],
-    )
+    is_large = source.width * source.height > _LARGE_PIXELS
+    with _large_pictures if is_large else nullcontext():
+        return make_canvas(
+            read_pixels(runtime, source),
+            None if mask is None else read_mask(runtime, mask),
+            (final["width"], final["height"]),
+            resize=init["resize"],
+            outpaint=init["outpaint"],
+            mask_blur=init["mask_blur"],
+            seed=request["seed"],
+        )
 
 
 def _second(request: Mapping[str, Any], cell: Cell) -> SecondPass | None:
