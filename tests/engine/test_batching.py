@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tests.engine.conftest import Renderer
 from tests.engine.plain import render_plain
 from tests.engine.tiny import make_lora
-from visionsuit.engine.base import EngineError, LoraRef, Progress, RenderCancelled, RenderRequest
+from visionsuit.engine.base import EngineError, InitPicture, LoraRef, Progress, RenderCancelled, RenderRequest
 from visionsuit.engine.catalog import BaseModelInfo
 from visionsuit.engine.diffusers_engine import DiffusersEngine
 
@@ -100,6 +100,15 @@ def alone(renderer: Renderer, request: RenderRequest) -> list[Pixels]:
     return Call(renderer.engine, request).start().join()
 
 
+def init_of(width: int, strength: float | None, is_masked: bool) -> InitPicture | None:
+    if strength is None:
+        return None
+    pixels = np.linspace(0, 255, 64 * width * 3).reshape(64, width, 3).astype(np.uint8)
+    mask = np.zeros((64, width), np.float32)
+    mask[:40] = 1
+    return InitPicture(pixels, strength, mask if is_masked else None)
+
+
 def mix(loras: list[LoraRef], *weights: float) -> tuple[LoraRef, ...]:
     return tuple(replace(lora, weight=weight) for lora, weight in zip(loras, weights, strict=False) if weight)
 
@@ -143,6 +152,8 @@ _REQUESTS = st.lists(
             "sampler": st.sampled_from(["dpmpp_2m", "dpmpp_2m_sde", "euler_a", "heun", "ddim", "unipc", "lcm"]),
             "width": st.sampled_from([64, 64, 64, 72]),
             "weights": st.tuples(*[st.sampled_from([0.0, 0.0, 0.6, -0.5])] * 3),
+            "strength": st.sampled_from([None, None, 0.3, 0.7]),
+            "is_masked": st.booleans(),
             "after": st.integers(0, 4),
             "cancelled_at": st.sampled_from([None, None, None, 1, 3]),
         }
@@ -162,7 +173,9 @@ def test_joining_and_leaving_at_random_changes_no_picture(
     for one in wanted:
         one = dict(one)
         after, cancelled_at = one.pop("after"), one.pop("cancelled_at")
-        requests.append(request_for(renderer, model, loras=mix(loras[model], *one.pop("weights")), **one))
+        init = init_of(one["width"], one.pop("strength"), one.pop("is_masked"))
+        weights = mix(loras[model], *one.pop("weights"))
+        requests.append(request_for(renderer, model, loras=weights, init=init, **one))
         if calls:
             previous = calls[-1]
             until(lambda call=previous, step=after: not call._thread.is_alive() or _steps(call) >= step)

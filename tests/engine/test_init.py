@@ -20,9 +20,10 @@ from PIL import Image
 from tests.engine.conftest import Renderer
 from tests.engine.plain import load_plain
 from tests.engine.test_batching import BAR, Call, alone, furthest, request_for
-from visionsuit.engine.base import EngineError, InitPicture, Phase, RenderRequest, Variation
+from visionsuit.engine.base import EngineError, InitPicture, Phase, Progress, RenderRequest, Variation
 from visionsuit.engine.latents import mixed_noise
 from visionsuit.engine.samplers import create_scheduler
+from visionsuit.generation.parts import SecondPass, enlarge, render_all
 
 SAMPLERS = ["euler", "dpmpp_2m", "euler_a", "ddim", "heun", "unipc", "dpmpp_2m_sde", "dpmpp_sde", "lcm"]
 _PIPELINES = {
@@ -199,3 +200,39 @@ def test_mixed_noise_is_noise() -> None:
         mixed = mixed_noise(noise, 2, strength)
         assert abs(float(mixed.std()) - 1) < 0.03
     assert torch.equal(mixed_noise(noise, 2, 0.0), noise)
+
+
+@pytest.mark.parametrize("model", ["sd", "sdxl"])
+def test_a_second_pass_is_diffusers_img2img_of_the_larger_picture(renderer: Renderer, model: str) -> None:
+    request = request_for(renderer, model, steps=6, seeds=(3,))
+    seen: list[Progress] = []
+    [picture] = render_all(
+        renderer.engine,
+        [request],
+        second=[SecondPass(96, 80, steps=8, strength=0.5)],
+        on_progress=seen.append,
+        is_cancelled=lambda: False,
+    )
+    [first] = alone(renderer, request)
+    larger = enlarge(first.astype(np.uint8), 96, 80)
+    again = replace(request, steps=8, init=InitPicture(larger, 0.5))
+    assert furthest(picture.pixels.astype(np.int16), expected(renderer.models[model].folder, model, again)) <= BAR
+    steps = [progress.step for progress in seen]
+    assert steps == sorted(steps)
+    assert (seen[-1].step, seen[-1].steps) == (10, 10)
+    phases = [progress.phase for progress in seen]
+    begun = phases.index(Phase.DENOISING)
+    assert not {Phase.LOADING, Phase.ENCODING} & set(phases[begun:])
+
+
+def test_the_cells_of_a_sheet_share_their_calls(renderer: Renderer) -> None:
+    cells = [
+        request_for(renderer, steps=steps, guidance=guidance, sampler=sampler)
+        for steps, guidance, sampler in ((12, 3.0, "euler"), (12, 7.0, "euler"), (12, 5.0, "heun"), (8, 5.0, "unipc"))
+    ]
+    before = renderer.engine.status().extra["unet_calls"]
+    together = render_all(renderer.engine, cells, on_progress=lambda _: None, is_cancelled=lambda: False)
+    made = renderer.engine.status().extra["unet_calls"] - before
+    assert made < 12 + 12 + 23 + 8
+    for request, picture in zip(cells, together, strict=True):
+        assert furthest(picture.pixels.astype(np.int16), alone(renderer, request)[0]) <= BAR

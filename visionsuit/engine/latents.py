@@ -138,7 +138,7 @@ def begin(model: LoadedModel, request: RenderRequest, *, tiled: bool = False) ->
     if init is None:
         grey = torch.zeros(1, 3, request.height, request.width)
         return Start(None, torch.ones(1, 1, *shape[2:]), _encode(model, grey))
-    pixels = torch.from_numpy(init.pixels).permute(2, 0, 1)[None].float() / 127.5 - 1
+    pixels = torch.tensor(init.pixels).permute(2, 0, 1)[None].float() / 127.5 - 1
     picture = _encode(model, pixels)
     if init.mask is None and not tells:
         return Start(picture, None, None)
