@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from diffusers import AutoencoderKL, SD3Transformer2DModel, UNet2DConditionModel
+from transformers import AutoTokenizer, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel
 
 from visionsuit.engine.base import BaseModelRef, Family, ModelUnloadable
 from visionsuit.engine.catalog import BaseModelInfo, is_checkpoint, read_base_model
@@ -49,7 +49,24 @@ class LoadedModel:
     preview: LatentPreview | None
     weights_bytes: int
     loras: ModelLoras
+    #: Of SD 3, where it is there.
+    t5: TextEncoder | None = None
+    #: Sides of pictures are multiples of so many pixels.
+    size_step: int = 8
     prompts: PromptCache = field(default_factory=PromptCache)
+
+    def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
+        """One call of the UNet or transformer: [n, C, h, w] and [n] -> [n, C, h, w].
+
+        Args:
+            inputs: what `conditioning.join` gives.
+        """
+        if self.family is Family.SD3:
+            output = self.unet(hidden_states=latents, timestep=timesteps, return_dict=False, **inputs)
+        else:
+            output = self.unet(latents, timesteps, return_dict=False, **inputs)
+        answer: torch.Tensor = output[0]
+        return answer
 
 
 class ModelCache:
@@ -152,9 +169,12 @@ class _Parts:
     text_encoders: list[TextEncoder]
     scheduler_config: dict[str, Any]
     zeros_for_empty_prompt: bool
+    t5: TextEncoder | None = None
 
 
 def _read_folder(folder: Path, info: BaseModelInfo, dtype: torch.dtype) -> _Parts:
+    if info.family is Family.SD3:
+        return _read_sd3(folder, dtype)
     encoders = [_load_text_encoder(CLIPTextModel, folder, "", dtype)]
     if info.family is Family.SDXL:
         encoders.append(_load_text_encoder(CLIPTextModelWithProjection, folder, "_2", dtype))
@@ -165,6 +185,22 @@ def _read_folder(folder: Path, info: BaseModelInfo, dtype: torch.dtype) -> _Part
         text_encoders=encoders,
         scheduler_config=json.loads((folder / "scheduler" / "scheduler_config.json").read_text("utf-8")),
         zeros_for_empty_prompt=info.family is Family.SDXL and bool(index.get("force_zeros_for_empty_prompt", True)),
+    )
+
+
+def _read_sd3(folder: Path, dtype: torch.dtype) -> _Parts:
+    t5 = None
+    if (folder / "text_encoder_3").is_dir():
+        module = _load_part(T5EncoderModel, folder, "text_encoder_3", dtype)
+        tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer_3", local_files_only=True)
+        t5 = TextEncoder(module, tokenizer, 512)
+    return _Parts(
+        unet=_load_part(SD3Transformer2DModel, folder, "transformer", dtype),
+        vae=_load_part(AutoencoderKL, folder, "vae", dtype),
+        text_encoders=[_load_text_encoder(CLIPTextModelWithProjection, folder, suffix, dtype) for suffix in ("", "_2")],
+        scheduler_config=json.loads((folder / "scheduler" / "scheduler_config.json").read_text("utf-8")),
+        zeros_for_empty_prompt=False,
+        t5=t5,
     )
 
 
@@ -190,11 +226,14 @@ def _place_on_device(
     if dtype is torch.float16 and vae.config.force_upcast and family is Family.SDXL:
         # This VAE overflows in half precision and answers black pictures.
         vae = vae.to(torch.float32)
-    modules = [_place(module, device) for module in (parts.unet, vae, *(encoder.module for encoder in encoders))]
+    texts = [*encoders, parts.t5] if parts.t5 else encoders
+    modules = [_place(module, device) for module in (parts.unet, vae, *(encoder.module for encoder in texts))]
     weights_bytes = sum(
         parameter.numel() * parameter.element_size() for module in modules for parameter in module.parameters()
     )
-    adaptable = {Component.UNET: parts.unet, Component.TEXT_ENCODER: encoders[0].module}
+    denoiser = Component.TRANSFORMER if family is Family.SD3 else Component.UNET
+    vae_factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    adaptable = {denoiser: parts.unet, Component.TEXT_ENCODER: encoders[0].module}
     if len(encoders) > 1:
         adaptable[Component.TEXT_ENCODER_2] = encoders[1].module
     return LoadedModel(
@@ -209,10 +248,12 @@ def _place_on_device(
         scheduler_config=parts.scheduler_config,
         prediction_type=info.prediction_type,
         zeros_for_empty_prompt=parts.zeros_for_empty_prompt,
-        vae_factor=2 ** (len(vae.config.block_out_channels) - 1),
+        vae_factor=vae_factor,
         preview=load_preview(ref.path, family, vae.config),
         weights_bytes=weights_bytes,
         loras=ModelLoras(family, adaptable, device, dtype, budget_bytes=max(2**28, weights_bytes // 2)),
+        t5=parts.t5,
+        size_step=vae_factor * int(parts.unet.config.patch_size if family is Family.SD3 else 1),
     )
 
 

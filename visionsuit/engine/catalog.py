@@ -19,13 +19,14 @@ from visionsuit.engine.base import SAMPLERS, SCHEDULES, BaseModelRef, Family, Mo
 from visionsuit.engine.checkpoints import SUFFIX, Checkpoint, beside, list_checkpoints, read_checkpoint
 
 #: Families that the engine renders; others are listed, with the reason.
-RENDERABLE = frozenset({Family.SD1, Family.SD2, Family.SDXL})
+RENDERABLE = frozenset({Family.SD1, Family.SD2, Family.SDXL, Family.SD3})
 _CLASSES = {
     "StableDiffusionPipeline": Family.SD1,
     "StableDiffusionXLPipeline": Family.SDXL,
     "StableDiffusion3Pipeline": Family.SD3,
     "FluxPipeline": Family.FLUX,
 }
+_GUIDANCE = {Family.SDXL: 6.0, Family.SD3: 5.0}
 _SDXL_SIZES = ((1024, 1024), (896, 1152), (1152, 896), (832, 1216), (1216, 832), (768, 1344), (1344, 768))
 
 
@@ -132,26 +133,34 @@ def _read_base_model(folder: Path, key: str) -> BaseModelInfo:
     if family not in RENDERABLE:
         raise ModelUnloadable(
             f"{folder.name} is a {index.get('_class_name', 'pipeline of unknown class')}; "
-            "the generator renders Stable Diffusion 1.x, 2.x and XL."
+            "the generator renders Stable Diffusion 1.x, 2.x, XL and 3."
         )
+    denoiser = "unet"
+    if family is Family.SD3:
+        denoiser, unet = "transformer", _read_json(folder, "transformer/config.json")
     vae, text = _read_json(folder, "vae/config.json"), _read_json(folder, "text_encoder/config.json")
     if unet is None or vae is None or text is None:
         raise ModelUnloadable(f"{folder.name} lacks the configuration of its UNet, VAE or text encoder.")
     if unet.get("in_channels") != vae.get("latent_channels", 4):
         raise ModelUnloadable(f"{folder.name} is made for inpainting or another task, not for text to image.")
-    for part in ("unet", "vae", "text_encoder"):
+    for part in (denoiser, "vae", "text_encoder"):
         if not any((folder / part).glob("*.safetensors")):
             raise ModelUnloadable(f"{folder.name} has no safetensors weights in {part}/.")
     scheduler = _read_json(folder, "scheduler/scheduler_config.json") or {}
     tokenizer = _read_json(folder, "tokenizer/tokenizer_config.json") or {}
+    if scheduler.get("use_dynamic_shifting"):
+        raise ModelUnloadable(f"{folder.name} shifts its timesteps by the picture's size, which is not known here.")
     sample, factor = unet.get("sample_size"), _factor(vae)
+    patch = _positive(unet.get("patch_size"), 1) if family is Family.SD3 else 1
+    positions = _positive(unet.get("pos_embed_max_size"), 10**5) if family is Family.SD3 else 10**5
     return _assemble(
         folder,
         key,
         family,
         label=folder.name,
         side=factor * (sample if isinstance(sample, int) else 64),
-        factor=factor,
+        step=math.lcm(8, factor * patch),
+        most=positions * factor * patch,
         tokens=min(
             _positive(tokenizer.get("model_max_length"), 77), _positive(text.get("max_position_embeddings"), 77)
         ),
@@ -168,7 +177,7 @@ def _describe_checkpoint(checkpoint: Checkpoint, key: str) -> BaseModelInfo:
         checkpoint.family,
         label=checkpoint.path.stem,
         side=checkpoint.side,
-        factor=_factor(checkpoint.configs["vae"]),
+        step=math.lcm(8, _factor(checkpoint.configs["vae"])),
         tokens=min(77, checkpoint.configs["text_encoder"]["max_position_embeddings"]),
         prediction_type=checkpoint.prediction_type,
         weights_bytes=checkpoint.weights_bytes,
@@ -188,13 +197,13 @@ def _assemble(
     *,
     label: str,
     side: int,
-    factor: int,
+    step: int,
+    most: int = 10**5,
     tokens: int,
     prediction_type: str,
     weights_bytes: int,
     own: Mapping[str, Any],
 ) -> BaseModelInfo:
-    step = math.lcm(8, factor)
     sizes = _sizes(own.get("sizes")) or (_SDXL_SIZES if side == 1024 else _default_sizes(side, step))
     suggestions = own.get("suggestions")
     return BaseModelInfo(
@@ -206,7 +215,7 @@ def _assemble(
         default=_defaults(own.get("default"), side, family),
         sizes=sizes,
         min_size=_positive(own.get("min_size"), max(step, side // 4)),
-        max_size=_positive(own.get("max_size"), side * 2),
+        max_size=_positive(own.get("max_size"), min(most, side * 2)),
         size_step=_positive(own.get("size_step"), step),
         prompt_tokens=_positive(own.get("prompt_tokens"), tokens),
         prediction_type=prediction_type,
@@ -232,9 +241,9 @@ def _defaults(own: Any, side: int, family: Family) -> RenderDefaults:
         width=_positive(own.get("width"), side),
         height=_positive(own.get("height"), side),
         steps=_positive(own.get("steps"), 25),
-        guidance=float(guidance) if isinstance(guidance, int | float) else (6.0 if family is Family.SDXL else 7.0),
-        sampler=sampler if sampler in SAMPLERS else "dpmpp_2m",
-        schedule=schedule if schedule in SCHEDULES else "karras",
+        guidance=float(guidance) if isinstance(guidance, int | float) else _GUIDANCE.get(family, 7.0),
+        sampler=sampler if sampler in SAMPLERS else ("euler" if family is Family.SD3 else "dpmpp_2m"),
+        schedule=schedule if schedule in SCHEDULES else ("default" if family is Family.SD3 else "karras"),
     )
 
 

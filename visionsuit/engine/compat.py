@@ -117,11 +117,11 @@ def _shapes_of_checkpoint(checkpoint: Checkpoint) -> BaseShapes:
 
 def _weight_files(folder: Path) -> dict[Component, list[Path]]:
     found: dict[Component, list[Path]] = {}
-    for component in (Component.UNET, Component.TEXT_ENCODER, Component.TEXT_ENCODER_2):
+    for component in (Component.UNET, Component.TRANSFORMER, Component.TEXT_ENCODER, Component.TEXT_ENCODER_2):
         files = sorted(file for stem in _WEIGHT_FILES for file in (folder / component).glob(f"{stem}*.safetensors"))
         if files:
             found[component] = files
-    if Component.UNET not in found:
+    if Component.UNET not in found and Component.TRANSFORMER not in found:
         raise ModelUnloadable(f"The base model in {folder.name} has no UNet weights in safetensors form.")
     return found
 
@@ -142,6 +142,8 @@ def _cross_attention(folder: Path) -> int | None:
 
 
 def _family(folder: Path, shapes: Mapping[Component, Mapping[str, Shape]], width: int | None) -> Family:
+    if Component.TRANSFORMER in shapes:
+        return Family.SD3
     if Component.TEXT_ENCODER_2 in shapes or _config(folder, "unet").get("addition_embed_type") == "text_time":
         return Family.SDXL
     return Family.SD2 if width == 1024 else Family.SD1

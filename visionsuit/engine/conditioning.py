@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from visionsuit.engine.base import RenderRequest
+from visionsuit.engine.base import Family, RenderRequest
 from visionsuit.engine.base_models import LoadedModel
 from visionsuit.engine.lora_packs import Pack
 from visionsuit.engine.prompts import Conditioning, encode_prompts
+from visionsuit.engine.prompts_sd3 import encode_sd3_prompts
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class Inputs:
 
     Attributes:
         embeds: [k, tokens, width].
-        pooled: [k, width] and time_ids: [k, 6] for SDXL, else None.
+        pooled: [k, width] for SDXL and SD 3, and time_ids: [k, 6] for SDXL, else None.
         guidance: [k, width], for distilled models that take the scale as an input, else None.
     """
 
@@ -39,7 +40,7 @@ class Inputs:
 
 def is_guided(model: LoadedModel, request: RenderRequest) -> bool:
     """Whether a picture takes two rows; distilled models take the guidance scale as an input instead."""
-    return request.guidance > 1 and model.unet.config.time_cond_proj_dim is None
+    return request.guidance > 1 and _guidance_width(model) is None
 
 
 def encode(model: LoadedModel, request: RenderRequest, packs: Mapping[str, Pack]) -> Inputs:
@@ -54,7 +55,8 @@ def encode(model: LoadedModel, request: RenderRequest, packs: Mapping[str, Pack]
     sides = model.prompts.get(key)
     if sides is None:
         model.loras.use_text(mix, packs)
-        sides = encode_prompts(model, request.prompt, request.negative_prompt, guided=guided)
+        encode_sides = encode_sd3_prompts if model.family is Family.SD3 else encode_prompts
+        sides = encode_sides(model, request.prompt, request.negative_prompt, guided=guided)
         model.prompts.keep(key, sides)
     return _inputs(model, request, sides)
 
@@ -63,7 +65,9 @@ def join(inputs: Sequence[Inputs]) -> dict[str, Any]:
     """Keyword arguments of the UNet for a batch of pictures: rows interleaved, u0, c0, u1, c1, ..."""
     first = inputs[0]
     joined: dict[str, Any] = {"encoder_hidden_states": torch.cat([one.embeds for one in inputs])}
-    if first.pooled is not None:
+    if first.pooled is not None and first.time_ids is None:
+        joined["pooled_projections"] = torch.cat([one.pooled for one in inputs if one.pooled is not None])
+    elif first.pooled is not None:
         joined["added_cond_kwargs"] = {
             "text_embeds": torch.cat([one.pooled for one in inputs if one.pooled is not None]),
             "time_ids": torch.cat([one.time_ids for one in inputs if one.time_ids is not None]),
@@ -79,14 +83,21 @@ def _inputs(model: LoadedModel, request: RenderRequest, sides: tuple[Conditionin
     pooled = time_ids = guidance = None
     if positive.pooled is not None:
         pooled = torch.cat([side.pooled for side in ordered if side.pooled is not None])
+    if model.family is Family.SDXL:
         # SDXL is told the size it was asked for and that nothing was cropped.
         size = [request.height, request.width, 0, 0, request.height, request.width]
         time_ids = torch.tensor([size] * len(ordered), dtype=model.dtype, device=model.device)
-    width = model.unet.config.time_cond_proj_dim
+    width = _guidance_width(model)
     if width is not None:
         scale = torch.full((len(ordered),), request.guidance - 1.0, dtype=torch.float32)
         guidance = _guidance_embedding(scale, width).to(model.device, model.dtype)
     return Inputs(torch.cat([side.embeds for side in ordered]), pooled, time_ids, guidance)
+
+
+def _guidance_width(model: LoadedModel) -> int | None:
+    """Of distilled models, which take the guidance scale as an input."""
+    width: int | None = getattr(model.unet.config, "time_cond_proj_dim", None)
+    return width
 
 
 def _guidance_embedding(scale: torch.Tensor, width: int) -> torch.Tensor:

@@ -32,10 +32,10 @@ class Device:
         return "this machine" if self.kind != "cuda" else self.label
 
     def dtype_for(self, family: Family) -> torch.dtype:
-        """fp32 on a CPU (half precision is 40 times slower there), else fp16; SD 2.x overflows in fp16."""
+        """fp32 on a CPU (half precision is 40 times slower there), else fp16; SD 2.x and SD 3 overflow in fp16."""
         if self.kind == "cpu":
             return torch.float32
-        if family is Family.SD2 and self.kind == "cuda" and torch.cuda.is_bf16_supported():
+        if family in (Family.SD2, Family.SD3) and self.kind == "cuda" and torch.cuda.is_bf16_supported():
             return torch.bfloat16
         return torch.float16
 

@@ -169,4 +169,6 @@ def _encode(model: LoadedModel, pixels: torch.Tensor) -> Encoded:
     if mean_of is not None and std_of is not None:
         latent = latent - torch.tensor(mean_of).view(1, -1, 1, 1)
         scale = scale / torch.tensor(std_of).view(1, -1, 1, 1)
+    else:
+        latent = latent - (getattr(config, "shift_factor", None) or 0.0)
     return Encoded(latent * scale, std * scale)

@@ -45,12 +45,8 @@ def encode_prompts(
     """
     zero_negative = model.zeros_for_empty_prompt and not negative_prompt
     texts = [prompt, negative_prompt] if guided and not zero_negative else [prompt]
-    tokens = [[_chunks(encoder, text) for encoder in model.text_encoders] for text in texts]
-    # Two tokenizers may split differently; all sides and encoders are padded to the longest.
-    count = max(len(chunks) for side in tokens for chunks in side)
-    if count > MAX_CHUNKS:
-        raise PromptTooLong(f"The prompt fills {count} chunks of the text encoder; {MAX_CHUNKS} is the most.")
-    sides = [_encode(model, side, count) for side in tokens]
+    rows, count = clip_rows(model, texts)
+    sides = [_join(model, side, count) for side in rows]
     if guided and zero_negative:
         pooled = sides[0].pooled
         zeros = None if pooled is None else torch.zeros_like(pooled)
@@ -66,10 +62,34 @@ def _tokenizer(encoder: TextEncoder) -> Callable[[str], list[int]]:
     return lambda text: encoder.tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids
 
 
-def _encode(model: LoadedModel, side: list[list[Chunk]], count: int) -> Conditioning:
+#: Per text encoder: embeddings [1, chunks * context, width], and the pooled vector [1, width] of those that have one.
+Rows = list[tuple[torch.Tensor, torch.Tensor | None]]
+
+
+def clip_rows(model: LoadedModel, texts: list[str]) -> tuple[list[Rows], int]:
+    """What the CLIP encoders make of each text, all of one length, and how many chunks that is.
+
+    Raises:
+        PromptTooLong
+    """
+    tokens = [[_chunks(encoder, text) for encoder in model.text_encoders] for text in texts]
+    # Two tokenizers may split differently; all sides and encoders are padded to the longest.
+    count = max(len(chunks) for side in tokens for chunks in side)
+    if count > MAX_CHUNKS:
+        raise PromptTooLong(f"The prompt fills {count} chunks of the text encoder; {MAX_CHUNKS} is the most.")
+    return [_encode(model, side, count) for side in tokens], count
+
+
+def _join(model: LoadedModel, rows: Rows, count: int) -> Conditioning:
+    embeds = torch.cat([states for states, _ in rows], dim=-1).to(model.dtype)
+    # SDXL takes the pooled vector of its second encoder, the only one that has one there.
+    pooled = next((vector for _, vector in reversed(rows) if vector is not None), None)
+    return Conditioning(embeds, None if pooled is None else pooled.to(model.dtype), count)
+
+
+def _encode(model: LoadedModel, side: list[list[Chunk]], count: int) -> Rows:
     """`side`: one text's chunks, per text encoder."""
-    joined: list[torch.Tensor] = []
-    pooled: torch.Tensor | None = None
+    found: Rows = []
     for encoder, chunks in zip(model.text_encoders, side, strict=True):
         # One by one: neighbours in a batch would change the last bits, and so the picture.
         runs: dict[Chunk, tuple[torch.Tensor, torch.Tensor | None]] = {}
@@ -77,12 +97,9 @@ def _encode(model: LoadedModel, side: list[list[Chunk]], count: int) -> Conditio
         for chunk in padded:
             if chunk not in runs:
                 runs[chunk] = _run(model, encoder, chunk)
-        joined.append(torch.cat([runs[chunk][0] for chunk in padded], dim=1))
-        if runs[padded[0]][1] is not None:
-            # The pooled vector has room for one chunk: the beginning of the prompt.
-            pooled = runs[padded[0]][1]
-    embeds = torch.cat(joined, dim=-1).to(model.dtype)
-    return Conditioning(embeds, None if pooled is None else pooled.to(model.dtype), count)
+        # The pooled vector has room for one chunk: the beginning of the prompt.
+        found.append((torch.cat([runs[chunk][0] for chunk in padded], dim=1), runs[padded[0]][1]))
+    return found
 
 
 def _run(model: LoadedModel, encoder: TextEncoder, chunk: Chunk) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from visionsuit.engine.base_models import LoadedModel
 from visionsuit.engine.conditioning import Inputs
+from visionsuit.engine.flow_schedulers import is_flow
 from visionsuit.engine.latents import Start, first_latent, latent_shape
 from visionsuit.engine.lora_packs import Mix
 from visionsuit.engine.previews import denoised
@@ -104,6 +105,8 @@ class Row:
         preview = self._model.preview
         if preview is None:
             return None
+        if is_flow(self._model.scheduler_config):
+            return preview.paint(self._scheduler.denoised(model_input, prediction, timestep)[0])
         share = self._scheduler.alphas_cumprod
         alpha = float(share[min(len(share) - 1, max(0, round(float(timestep))))])
         return preview.paint(denoised(model_input[0], prediction[0], alpha, self._model.prediction_type))

@@ -16,6 +16,7 @@ from diffusers import (
 )
 
 from visionsuit.engine.base import SAMPLERS, SCHEDULES, EngineError
+from visionsuit.engine.flow_schedulers import create_flow_scheduler, is_flow
 
 _CLASSES: dict[str, tuple[type, dict[str, Any]]] = {
     "dpmpp_2m": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "solver_order": 2}),
@@ -51,6 +52,8 @@ def create_scheduler(config: dict[str, Any], sampler: str, schedule: str) -> Any
     if sampler not in _CLASSES or schedule not in _SCHEDULES:
         known = ", ".join(SAMPLERS if sampler not in _CLASSES else SCHEDULES)
         raise EngineError(f"There is no sampler {sampler!r} with schedule {schedule!r}; known: {known}.")
+    if is_flow(config):
+        return create_flow_scheduler(config, sampler, _SCHEDULES[schedule])
     scheduler_class, own = _CLASSES[sampler]
     # The config goes in whole: `from_config` keeps what the class knows, and knows which values were only defaults.
     scheduler: Any = scheduler_class.from_config({**config, **_SCHEDULES[schedule], **own})  # type: ignore[attr-defined]
