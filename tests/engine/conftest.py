@@ -28,6 +28,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, BaseModelInfo]
     return {
         "sd": read_base_model(make_tiny_sd(folder / "sd")),
         "sdxl": read_base_model(make_tiny_sdxl(folder / "sdxl")),
+        "inpainting": read_base_model(make_tiny_sd(folder / "inpainting", inpainting=True)),
         "demo": read_base_model(DEMO),
     }
 

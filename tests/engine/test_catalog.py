@@ -40,7 +40,7 @@ def test_the_key_follows_the_content(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", ["gone", "no index", "bad json", "no vae", "no weights", "other class", "inpainting"]
+    "damage", ["gone", "no index", "bad json", "no vae", "no weights", "other class", "other task"]
 )
 def test_a_bad_folder_is_refused_with_the_reason(tmp_path: Path, damage: str) -> None:
     folder = tmp_path / "bad"
@@ -56,8 +56,8 @@ def test_a_bad_folder_is_refused_with_the_reason(tmp_path: Path, damage: str) ->
         (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     elif damage == "other class":
         (folder / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
-    elif damage == "inpainting":
+    elif damage == "other task":
         config = json.loads((folder / "unet" / "config.json").read_text())
-        (folder / "unet" / "config.json").write_text(json.dumps(config | {"in_channels": 9}))
+        (folder / "unet" / "config.json").write_text(json.dumps(config | {"in_channels": 8}))
     with pytest.raises(ModelUnloadable, match="bad"):
         read_base_model(folder)

@@ -28,6 +28,7 @@ from visionsuit.generation.parts import SecondPass, enlarge, render_all
 SAMPLERS = ["euler", "dpmpp_2m", "euler_a", "ddim", "heun", "unipc", "dpmpp_2m_sde", "dpmpp_sde", "lcm"]
 _PIPELINES = {
     ("sd", False): StableDiffusionImg2ImgPipeline,
+    ("inpainting", True): StableDiffusionInpaintPipeline,
     ("sd", True): StableDiffusionInpaintPipeline,
     ("demo", False): StableDiffusionImg2ImgPipeline,
     ("sdxl", False): StableDiffusionXLImg2ImgPipeline,
@@ -102,6 +103,21 @@ def test_equal_to_diffusers_inpainting(renderer: Renderer, model: str, sampler: 
         assert furthest(picture[:, :32], reference[:, :32]) <= BAR, strength
         assert np.array_equal(picture[:, 32:], init.pixels[:, 32:]), "what is not masked was touched"
         assert np.abs(picture[:, :32] - init.pixels[:, :32].astype(np.int16)).mean() > 5
+
+
+@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "euler_a", "heun"])
+def test_a_unet_made_for_inpainting(renderer: Renderer, sampler: str) -> None:
+    for strength in (0.6, 1.0):
+        init = InitPicture(scene(), strength, left_half())
+        request = request_for(renderer, "inpainting", steps=6, sampler=sampler, seeds=(3,), init=init)
+        [picture] = alone(renderer, request)
+        reference = expected(renderer.models["inpainting"].folder, "inpainting", request)
+        assert furthest(picture[:, :32], reference[:, :32]) <= BAR, strength
+        assert np.array_equal(picture[:, 32:], init.pixels[:, 32:])
+    # All of it is new without a mask, and without a picture.
+    for init_picture in (None, InitPicture(scene(), 0.8)):
+        [plain] = alone(renderer, request_for(renderer, "inpainting", sampler=sampler, init=init_picture))
+        assert plain.std() > 1
 
 
 @pytest.mark.parametrize(("model", "fourth"), [("sd", "unipc"), ("sdxl", "dpmpp_2m_sde"), ("demo", "ddim")])

@@ -28,11 +28,13 @@ _VOCABULARY = {name: _ENCODER[name] for name in ("vocab_size", "bos_token_id", "
 _BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
 
 
-def make_tiny_sd(folder: Path, *, prediction_type: str = "epsilon", seed: int = 0) -> Path:
-    """A StableDiffusionPipeline folder of some 100,000 weights: 64 px pictures from 8x8 latents, context 32."""
+def make_tiny_sd(folder: Path, *, prediction_type: str = "epsilon", seed: int = 0, inpainting: bool = False) -> Path:
+    """A StableDiffusionPipeline folder of some 100,000 weights: 64 px pictures from 8x8 latents, context 32.
+    `inpainting`: its UNet is told mask and masked picture."""
     torch.manual_seed(seed)
     _save_unet(
         folder,
+        in_channels=9 if inpainting else 4,
         cross_attention_dim=32,
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
@@ -130,8 +132,8 @@ def make_lora(
 
 
 def _save_unet(folder: Path, *, attentive: bool = True, **options: object) -> None:
-    sizes = {"block_out_channels": (32, 64), "layers_per_block": 1, **options}
-    unet = UNet2DConditionModel(sample_size=8, in_channels=4, out_channels=4, norm_num_groups=8, **sizes)
+    sizes = {"block_out_channels": (32, 64), "layers_per_block": 1, "in_channels": 4, **options}
+    unet = UNet2DConditionModel(sample_size=8, out_channels=4, norm_num_groups=8, **sizes)
     with torch.no_grad():
         # Fresh cross attention hardly listens to the prompt.
         for name, parameter in unet.named_parameters():

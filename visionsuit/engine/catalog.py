@@ -20,9 +20,20 @@ from visionsuit.engine.checkpoints import SUFFIX, Checkpoint, beside, list_check
 
 #: Families that the engine renders; others are listed, with the reason.
 RENDERABLE = frozenset({Family.SD1, Family.SD2, Family.SDXL, Family.SD3})
+#: Text to image pipelines of diffusers that are rendered from end to end, one picture at a time.
+WHOLE = frozenset(
+    f"{name}Pipeline"
+    for name in (
+        "AuraFlow", "Chroma", "CogView3Plus", "CogView4", "Flux", "HunyuanDiT", "Kandinsky3", "LatentConsistencyModel",
+        "Lumina", "Lumina2", "PixArtAlpha", "PixArtSigma", "QwenImage", "Sana", "StableCascadeCombined",
+        "WuerstchenCombined",
+    )
+)  # fmt: skip
 _CLASSES = {
     "StableDiffusionPipeline": Family.SD1,
     "StableDiffusionXLPipeline": Family.SDXL,
+    "StableDiffusionInpaintPipeline": Family.SD1,
+    "StableDiffusionXLInpaintPipeline": Family.SDXL,
     "StableDiffusion3Pipeline": Family.SD3,
     "FluxPipeline": Family.FLUX,
 }
@@ -130,10 +141,12 @@ def _read_base_model(folder: Path, key: str) -> BaseModelInfo:
         raise ModelUnloadable(f"{folder.name} is no diffusers folder: it has no model_index.json.")
     unet = _read_json(folder, "unet/config.json")
     family = _family(index, unet or {})
+    if index.get("_class_name") in WHOLE:
+        return _describe_whole(folder, key, family, index)
     if family not in RENDERABLE:
         raise ModelUnloadable(
             f"{folder.name} is a {index.get('_class_name', 'pipeline of unknown class')}; "
-            "the generator renders Stable Diffusion 1.x, 2.x, XL and 3."
+            "the generator renders Stable Diffusion 1.x, 2.x, XL and 3, and some others that are rendered whole."
         )
     denoiser = "unet"
     if family is Family.SD3:
@@ -141,8 +154,8 @@ def _read_base_model(folder: Path, key: str) -> BaseModelInfo:
     vae, text = _read_json(folder, "vae/config.json"), _read_json(folder, "text_encoder/config.json")
     if unet is None or vae is None or text is None:
         raise ModelUnloadable(f"{folder.name} lacks the configuration of its UNet, VAE or text encoder.")
-    if unet.get("in_channels") != vae.get("latent_channels", 4):
-        raise ModelUnloadable(f"{folder.name} is made for inpainting or another task, not for text to image.")
+    if not renders_pictures(unet.get("in_channels"), vae.get("latent_channels", 4)):
+        raise ModelUnloadable(f"{folder.name} is made for another task than painting pictures.")
     for part in (denoiser, "vae", "text_encoder"):
         if not any((folder / part).glob("*.safetensors")):
             raise ModelUnloadable(f"{folder.name} has no safetensors weights in {part}/.")
@@ -167,6 +180,31 @@ def _read_base_model(folder: Path, key: str) -> BaseModelInfo:
         prediction_type=str(scheduler.get("prediction_type", "epsilon")),
         weights_bytes=sum(file.stat().st_size for file in folder.rglob("*.safetensors")),
         own=_read_json(folder, "visionsuit.json") or {},
+    )
+
+
+def _describe_whole(folder: Path, key: str, family: Family, index: Mapping[str, Any]) -> BaseModelInfo:
+    if not any(folder.glob("*/*.safetensors")):
+        raise ModelUnloadable(f"{folder.name} has no safetensors weights.")
+    scheduler = _read_json(folder, "scheduler/scheduler_config.json") or {}
+    is_flow = str(scheduler.get("_class_name", "")).startswith("FlowMatch")
+    vae = _read_json(folder, "vae/config.json") or {}
+    denoiser = _read_json(folder, "transformer/config.json") or _read_json(folder, "unet/config.json") or {}
+    sample, factor = denoiser.get("sample_size"), _factor(vae)
+    own = _read_json(folder, "visionsuit.json") or {}
+    if is_flow:
+        own = {**own, "default": {"sampler": "euler", "schedule": "default", **(own.get("default") or {})}}
+    return _assemble(
+        folder,
+        key,
+        family,
+        label=folder.name,
+        side=factor * sample if isinstance(sample, int) and sample > 0 else 1024,
+        step=math.lcm(16, 2 * factor),
+        tokens=77,
+        prediction_type=str(scheduler.get("prediction_type", "epsilon")),
+        weights_bytes=sum(file.stat().st_size for file in folder.rglob("*.safetensors")),
+        own=own,
     )
 
 
@@ -224,6 +262,11 @@ def _assemble(
         else (),
         weights_bytes=weights_bytes,
     )
+
+
+def renders_pictures(in_channels: Any, latent_channels: Any) -> bool:
+    """Whether a UNet takes a latent, or, made for inpainting, a latent, a mask and a masked latent."""
+    return in_channels in (latent_channels, 2 * latent_channels + 1)
 
 
 def _family(index: dict[str, Any], unet: dict[str, Any]) -> Family:

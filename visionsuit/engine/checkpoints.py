@@ -168,8 +168,9 @@ def _other(path: Path, what: str) -> ModelUnloadable:
 
 
 def _refuse_other_tasks(path: Path, unet: Mapping[str, Any], vae: Mapping[str, Any]) -> None:
-    if unet["in_channels"] != vae["latent_channels"]:
-        raise ModelUnloadable(f"{path.name} is made for inpainting or another task, not for text to image.")
+    channels = vae["latent_channels"]
+    if unet["in_channels"] not in (channels, 2 * channels + 1):
+        raise ModelUnloadable(f"{path.name} is made for another task than painting pictures.")
 
 
 def _prediction(

@@ -36,7 +36,7 @@ def draw_sheet(sheet: Mapping[str, Any], pictures: Sequence[NDArray[np.uint8]]) 
     size = (side + total_columns * (width + gap), head + rows * (height + gap))
     image = Image.new("RGB", size, _BACK)
     draw = ImageDraw.Draw(image)
-    title = across["label"] if down is None else f"{across['label']} →   {down['label']} ↓"
+    title = across["label"] if down is None else f"{across['label']} across, {down['label']} down"
     draw.text((side, gap), _cut(title, font, size[0] - side), _DIM, font)
     for column in range(total_columns):
         left = side + column * (width + gap)
