@@ -11,16 +11,16 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import aliased
 from sqlmodel import col, select
 
 from visionsuit.core.clock import utcnow
 from visionsuit.core.ids import new_id
+from visionsuit.jobs import statements
 from visionsuit.jobs.events import tell_job, tell_queue
 from visionsuit.jobs.fairness import UNKNOWN_COST_S, Candidate, choose, faded
 from visionsuit.jobs.pace import load_paces
 from visionsuit.jobs.sql import upsert
-from visionsuit.jobs.tables import WAITING, Job, JobState, OwnerShare, QueueState
+from visionsuit.jobs.tables import Job, JobState, OwnerShare, QueueState
 from visionsuit.runtime import Ctx
 
 #: Claims of one job that end with a dead or silent worker before the job is given up.
@@ -50,28 +50,24 @@ class Claim:
 
 def has_waiting(ctx: Ctx, queue: str) -> bool:
     """Whether a claim could succeed; takes no lock, so that idle workers cost nothing."""
-    found = ctx.session.exec(select(col(Job.id)).where(*_ready(queue, utcnow())).limit(1)).first()
-    state = ctx.session.get(QueueState, queue)
-    return found is not None and not (state is not None and state.is_paused)
+    return ctx.session.execute(statements.HAS_WAITING, {"queue": queue, "now": utcnow()}).first() is not None
 
 
 def claim(ctx: Ctx, worker_id: str, queue: str, *, loaded: str = "") -> Claim | None:
     """Take the job whose turn it is, or None. `loaded` is the affinity of what this worker ran last."""
-    ctx.session.execute(upsert(ctx, QueueState).values(name=queue, is_paused=False).on_conflict_do_nothing())
     # One claim at a time: two would weigh the same shares and serve one person twice.
-    state = ctx.session.exec(select(QueueState).where(QueueState.name == queue).with_for_update()).one()
+    state = ctx.session.execute(statements.QUEUE_FOR_UPDATE, {"queue": queue}).scalar_one_or_none()
+    if state is None:
+        ctx.session.execute(upsert(ctx, QueueState).values(name=queue, is_paused=False).on_conflict_do_nothing())
+        state = ctx.session.execute(statements.QUEUE_FOR_UPDATE, {"queue": queue}).scalar_one()
     if state.is_paused:
         return None
     now = utcnow()
     candidates = next_of_each(ctx, queue, now)
     while candidates:
         chosen = choose(candidates, now, loaded=loaded)
-        job = ctx.session.exec(
-            select(Job)
-            .where(col(Job.id) == chosen.job_id, *_ready(queue, now))
-            .with_for_update(skip_locked=True)
-            .execution_options(populate_existing=True)
-        ).first()
+        wanted = {"job_id": chosen.job_id, "queue": queue, "now": now}
+        job = ctx.session.execute(statements.READY_FOR_UPDATE, wanted).scalar_one_or_none()
         if job is not None:
             return _take(ctx, job, worker_id, now)
         # Its row is held by somebody who cancels it just now.
@@ -81,15 +77,6 @@ def claim(ctx: Ctx, worker_id: str, queue: str, *, loaded: str = "") -> Claim | 
 
 def next_of_each(ctx: Ctx, queue: str, now: datetime) -> list[Candidate]:
     """Each person's first waiting job."""
-    place = sa.func.row_number().over(partition_by=col(Job.owner_id), order_by=(col(Job.priority).desc(), col(Job.id)))
-    ranked = select(col(Job.id), place.label("place")).where(*_ready(queue, now)).subquery()
-    job, share = aliased(Job), aliased(OwnerShare)
-    rows = ctx.session.execute(
-        select(job.id, job.priority, job.affinity, job.created_at, share.used_s, share.used_at, share.served_at)  # type: ignore[call-overload]
-        .join(ranked, ranked.c.id == job.id)
-        .outerjoin(share, share.owner_id == job.owner_id)
-        .where(ranked.c.place == 1)
-    )
     return [
         Candidate(
             job_id=row.id,
@@ -98,7 +85,7 @@ def next_of_each(ctx: Ctx, queue: str, now: datetime) -> list[Candidate]:
             waits_since=max(row.created_at, row.served_at) if row.served_at else row.created_at,
             affinity=row.affinity,
         )
-        for row in rows
+        for row in ctx.session.execute(statements.NEXT_OF_EACH, {"queue": queue, "now": now})
     ]
 
 
@@ -108,8 +95,11 @@ def report(ctx: Ctx, claim: Claim, phase: str, step: int, steps: int) -> bool:
     Raises:
         ClaimLost: the job is another's now.
     """
-    _update(ctx, claim, phase=phase, step=step, steps=steps, heartbeat_at=utcnow())
-    return bool(ctx.session.execute(select(col(Job.cancel_requested)).where(col(Job.id) == claim.job_id)).scalar())
+    values = {"new_phase": phase, "new_step": step, "new_steps": steps, "now": utcnow()}
+    changed = ctx.session.execute(statements.REPORT, {"job_id": claim.job_id, "token": claim.token, **values})
+    if changed.rowcount != 1:  # type: ignore[attr-defined]
+        raise ClaimLost(f"job {claim.public_id} is no longer this worker's")
+    return is_stopped(ctx, claim)
 
 
 def heartbeat(ctx: Ctx, tokens: Iterable[str]) -> dict[str, bool]:
@@ -125,9 +115,7 @@ def heartbeat(ctx: Ctx, tokens: Iterable[str]) -> dict[str, bool]:
 
 def is_stopped(ctx: Ctx, claim: Claim) -> bool:
     """Whether the job was cancelled or taken away."""
-    row = ctx.session.execute(
-        select(col(Job.claim_token), col(Job.cancel_requested)).where(col(Job.id) == claim.job_id)
-    ).first()
+    row = ctx.session.execute(statements.STOPPED, {"job_id": claim.job_id}).first()
     return row is None or row[0] != claim.token or bool(row[1])
 
 
@@ -196,11 +184,6 @@ def give_back(ctx: Ctx, job: Job, *, counts: bool) -> None:
     tell_job(ctx, job.public_id)
 
 
-def _ready(queue: str, now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
-    due = sa.or_(col(Job.run_after).is_(None), col(Job.run_after) <= now)
-    return col(Job.queue) == queue, col(Job.state).in_(WAITING), due
-
-
 def _take(ctx: Ctx, job: Job, worker_id: str, now: datetime) -> Claim:
     assert job.id is not None
     cost = load_paces(ctx).of(job)
@@ -231,26 +214,11 @@ def _take(ctx: Ctx, job: Job, worker_id: str, now: datetime) -> Claim:
 
 
 def _held(ctx: Ctx, claim: Claim) -> Job:
-    job = ctx.session.exec(
-        select(Job)
-        .where(col(Job.id) == claim.job_id, col(Job.claim_token) == claim.token, col(Job.state) == JobState.RUNNING)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    ).first()
+    mine = {"job_id": claim.job_id, "token": claim.token}
+    job: Job | None = ctx.session.execute(statements.HELD_FOR_UPDATE, mine).scalar_one_or_none()
     if job is None:
         raise ClaimLost(f"job {claim.public_id} is no longer this worker's")
     return job
-
-
-def _update(ctx: Ctx, claim: Claim, **values: Any) -> None:
-    changed = ctx.session.execute(
-        sa.update(Job)
-        .where(col(Job.id) == claim.job_id, col(Job.claim_token) == claim.token, col(Job.state) == JobState.RUNNING)
-        .values(**values)
-        .execution_options(synchronize_session=False)
-    )
-    if changed.rowcount != 1:  # type: ignore[attr-defined]
-        raise ClaimLost(f"job {claim.public_id} is no longer this worker's")
 
 
 def _finish(ctx: Ctx, claim: Claim, state: JobState, device_seconds: float, **values: Any) -> None:
@@ -272,15 +240,12 @@ def _charge(ctx: Ctx, owner_id: int | None, seconds: float, *, served_at: dateti
     if owner_id is None:
         return
     now = utcnow()
-    ctx.session.execute(
-        upsert(ctx, OwnerShare).values(owner_id=owner_id, used_s=0, used_at=now).on_conflict_do_nothing()
-    )
-    share = ctx.session.exec(
-        select(OwnerShare)
-        .where(OwnerShare.owner_id == owner_id)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    ).one()
+    share = ctx.session.execute(statements.SHARE_FOR_UPDATE, {"owner_id": owner_id}).scalar_one_or_none()
+    if share is None:
+        ctx.session.execute(
+            upsert(ctx, OwnerShare).values(owner_id=owner_id, used_s=0, used_at=now).on_conflict_do_nothing()
+        )
+        share = ctx.session.execute(statements.SHARE_FOR_UPDATE, {"owner_id": owner_id}).scalar_one()
     share.used_s = max(0.0, faded(share.used_s, share.used_at, now) + seconds)
     share.used_at = now
     if served_at is not None:

@@ -7,6 +7,7 @@ from sqlmodel import col, select
 
 from visionsuit.core.clock import utcnow
 from visionsuit.core.errors import TooMany
+from visionsuit.jobs import statements
 from visionsuit.jobs.events import cancel_topic, forecast_topic, tell_job, tell_queue
 from visionsuit.jobs.sql import upsert
 from visionsuit.jobs.tables import ACTIVE, FINISHED, RENDER_QUEUE, WAITING, Job, JobState, OwnerShare, QueueState
@@ -55,10 +56,11 @@ def limit_active(ctx: Ctx, owner_id: int, most: int, *, queue: str = RENDER_QUEU
     Raises:
         TooManyActive: the cap is reached.
     """
-    ctx.session.execute(
-        upsert(ctx, OwnerShare).values(owner_id=owner_id, used_s=0, used_at=utcnow()).on_conflict_do_nothing()
-    )
-    ctx.session.exec(select(OwnerShare.owner_id).where(OwnerShare.owner_id == owner_id).with_for_update()).one()
+    if ctx.session.execute(statements.SHARE_FOR_UPDATE, {"owner_id": owner_id}).scalar_one_or_none() is None:
+        ctx.session.execute(
+            upsert(ctx, OwnerShare).values(owner_id=owner_id, used_s=0, used_at=utcnow()).on_conflict_do_nothing()
+        )
+        ctx.session.execute(statements.SHARE_FOR_UPDATE, {"owner_id": owner_id})
     count = ctx.session.exec(
         select(sa.func.count(col(Job.id))).where(
             col(Job.owner_id) == owner_id, col(Job.queue) == queue, col(Job.state).in_(ACTIVE)

@@ -12,7 +12,7 @@ from visionsuit.jobs.claims import Claim, ClaimLost
 from visionsuit.jobs.events import publish_progress
 from visionsuit.runtime import Runtime
 
-#: Progress reaches the database at most this often; every step reaches the bus.
+#: Progress reaches the database at most this often, besides the first; every step reaches the bus.
 _WRITE_EVERY_S = 0.5
 #: A cancel from another process is seen by reading the row, at most this often.
 _READ_EVERY_S = 0.25
@@ -72,7 +72,6 @@ class Work:
         self._stopping = stopping
         self._told_to_stop = threading.Event()
         self._written = 0.0
-        self._phase = ""
         self._read = time.monotonic()
 
     def tell_stop(self) -> None:
@@ -92,13 +91,13 @@ class Work:
         return self._told_to_stop.is_set()
 
     def progress(self, phase: str, step: int, steps: int, **extra: Any) -> None:
-        """Tell listeners; write it down when the phase is new or enough time went by."""
+        """Tell listeners; write it down when enough time went by."""
         message = {"phase": phase, "step": step, "steps": steps, **extra}
         publish_progress(self.runtime.bus, self.claim.public_id, message)
         now = time.monotonic()
-        if phase == self._phase and now - self._written < _WRITE_EVERY_S:
+        if now - self._written < _WRITE_EVERY_S:
             return
-        self._phase, self._written = phase, now
+        self._written = now
         try:
             with self.runtime.open_ctx(SYSTEM) as ctx:
                 if claims.report(ctx, self.claim, phase, step, steps):
