@@ -19,4 +19,7 @@ From a notebook:
         on_progress=lambda progress: None, is_cancelled=lambda: False,
     )
     picture.pixels  # uint8 [64, 64, 3]
+
+Begin with a picture by `init=InitPicture(pixels, strength=0.6)`, repaint a part of it with `mask=`, and mix another
+seed's noise in by `variation=Variation(seeds=(9,), strength=0.1)`.
 """

@@ -1,6 +1,6 @@
 """What routes take and answer beyond text to image: pictures to begin with, second passes, variations, sheets."""
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from visionsuit.generation.order import Borders, HiresOrder, InitOrder, VariationOrder
 from visionsuit.generation.sheets import AxisOrder
@@ -16,6 +16,8 @@ class BordersIn(BaseModel):
 
 class InitIn(BaseModel):
     """A picture to begin with, by one of the three ids."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"input_id": "q1Zk3vQ0h8m1TgYw", "strength": 0.6}]})
 
     image_id: str | None = Field(None, description="An image page that you see.")
     generation_image_id: str | None = Field(None, description="An entry of a render's `images` that you see.")
@@ -71,10 +73,10 @@ class AxisIn(BaseModel):
 class InputOut(BaseModel):
     """A picture that was sent to work from. Kept for a day after its last use."""
 
-    id: str
-    width: int = Field(description="Pixels, turned as it is shown.")
-    height: int
-    url: str
+    id: str = Field(examples=["q1Zk3vQ0h8m1TgYw"])
+    width: int = Field(description="Pixels, turned as it is shown.", examples=[768])
+    height: int = Field(examples=[512])
+    url: str = Field(examples=["/api/storage/outputs/6O2vzzqBXDXK-k3E"])
 
 
 class InitOut(InitIn):
