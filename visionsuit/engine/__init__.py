@@ -1,25 +1,26 @@
 """Renders pictures. The only place that imports torch, diffusers and peft, and only when an engine starts: begin
 reading at base.py, which needs none of them.
 
-From a notebook:
+Usable without the rest of the app; `notebook.py` shows how:
 
-    from pathlib import Path
-    from visionsuit.engine.base import RenderRequest
-    from visionsuit.engine.catalog import read_base_model
-    from visionsuit.engine.diffusers_engine import DiffusersEngine
+    from visionsuit.engine import open_painter
 
-    model = read_base_model(Path("models_cache/demo"))
-    engine = DiffusersEngine()
-    engine.start()
-    [picture] = engine.render(
-        RenderRequest(
-            base_model=model.ref, prompt="red heart", negative_prompt="", width=64, height=64,
-            steps=12, guidance=4.0, seeds=(7,), sampler="dpmpp_2m", schedule="trailing",
-        ),
-        on_progress=lambda progress: None, is_cancelled=lambda: False,
-    )
-    picture.pixels  # uint8 [64, 64, 3]
-
-Begin with a picture by `init=InitPicture(pixels, strength=0.6)`, repaint a part of it with `mask=`, and mix another
-seed's noise in by `variation=Variation(seeds=(9,), strength=0.1)`.
+    with open_painter("models_cache/demo") as paint:
+        [picture] = paint("red heart", seed=7, loras={"models_cache/demo-loras/night/night.safetensors": 0.8})
 """
+
+from visionsuit.engine.base import EngineError, InitPicture, LoraRef, Picture, Progress, RenderRequest
+from visionsuit.engine.catalog import read_base_model
+from visionsuit.engine.notebook import Painter, open_painter
+
+__all__ = [
+    "EngineError",
+    "InitPicture",
+    "LoraRef",
+    "Painter",
+    "Picture",
+    "Progress",
+    "RenderRequest",
+    "open_painter",
+    "read_base_model",
+]
