@@ -1,30 +1,21 @@
 // The generator: the form on one side, what it makes on the other. The form is kept in this browser; renders live on
 // the server, so the page can be closed and comes back to them.
-import { ApiError, View, api, confirmDialog, copyText, debounce, define, emptyState, errorState, html, icon, loginUrl, query, render, session, store, toast, toastError } from "./core.js";
-import { formFromJob, formFromRecipe, recipeOf } from "./generate_fill.js";
-import { PROMPT_MOST, SEED_MOST, bounds, formRequest, formTemplate, freshForm, repeatCall, within } from "./generate_form.js";
+import { ApiError, View, api, debounce, define, emptyState, errorState, html, icon, query, render, session, store, toast, toastError } from "./core.js";
+import { formFromJob, formFromRecipe } from "./generate_fill.js";
+import { PROMPT_MOST, SEED_MOST, bounds, formRequest, formTemplate, freshForm, within } from "./generate_form.js";
 import { freshInit, sizeFor } from "./generate_modes.js";
+import { refusalOf, stripItem } from "./generator_parts.js";
+import { actOnJob, lookAtJob } from "./job_actions.js";
 import { JobFeed, isActive } from "./job_feed.js";
-import { fileName, phaseOf } from "./job_progress.js";
-import { openLightbox } from "./lightbox.js";
+import "./job_progress.js";
 import "./lora_mixer.js";
 import { PromptChecker, counterOf, notesOf, withoutTags } from "./prompt_check.js";
-import { recipeText } from "./recipe.js";
-import { askUpscale, askVariation } from "./result_dialogs.js";
-import { saveGeneration } from "./save_dialog.js";
 import { askSheet } from "./sheet_dialog.js";
 
 const FORM_KEY = "generate-form";
 const RECENT = 18;
 /** Names in errors that belong to a control of another name. */
 const CONTROL_OF = { width: "size", height: "size" };
-const WHO_MAY = {
-  admins: "Rendering is open to administrators at the moment.",
-  curators: "Rendering is open to curators and administrators at the moment.",
-  members: "Rendering is open to members.",
-  open: "Rendering is open to everybody with an account.",
-};
-
 class Generator extends View {
   #session = null;
   #bases = { items: [], samplers: [], schedules: [] };
@@ -356,7 +347,7 @@ class Generator extends View {
     if (!place) return;
     const now = this.#session;
     if (!now.may_generate) {
-      render(place, this.#refusal(now));
+      render(place, refusalOf(now));
       return;
     }
     render(
@@ -365,14 +356,6 @@ class Generator extends View {
         <div class="vs-gen-go"><button type="button" class="btn primary large" data-send aria-busy="${this.#submitting ? "true" : "false"}">${icon("sparkles")}Generate<kbd class="vs-key" aria-hidden="true">Ctrl ↵</kbd></button>
           <button type="button" class="btn icon-only" data-sheet aria-label="Make a sheet" title="Make a sheet: one or two settings in several values">${icon("grid")}</button></div>`,
     );
-  }
-
-  #refusal(now) {
-    const reason = WHO_MAY[now.generator_access] ?? "Rendering is not open to you at the moment.";
-    if (now.user) return html`<p class="notice warn" role="status">${icon("lock")}<span>${reason} Your settings are kept in this browser; ask an administrator for access.</span></p>`;
-    return html`<p class="notice" role="status">${icon("lock")}<span>${reason} Log in and come back: what you typed stays here.</span></p>
-      <a class="btn primary large block" href="${loginUrl()}">${icon("login")}Log in to render</a>
-      ${now.registration === "open" && html`<a class="btn ghost block" href="/register?next=%2Fgenerate">Create an account</a>`}`;
   }
 
   async #submit() {
@@ -442,7 +425,7 @@ class Generator extends View {
   #listenJobs() {
     this.on("click", "[data-job]", (event, button) => this.#show(button.dataset.job));
     this.on("job-action", "vs-job", (event) => this.#act(event.detail));
-    this.on("job-view", "vs-job", (event) => this.#look(event.detail.job, event.detail.index));
+    this.on("job-view", "vs-job", (event) => lookAtJob(event.detail.job, event.detail.index, { bases: this.#bases, act: (detail) => this.#act(detail) }));
   }
 
   /** Renders of this person that run, and the latest that are done. */
@@ -512,83 +495,17 @@ class Generator extends View {
     );
   }
 
-  async #act({ name, job, image }) {
-    const run = {
-      cancel: () => this.#cancel(job),
-      save: () => this.#keep(job, image && job.images.length > 1 ? [image.id] : null),
-      again: () => {
-        const { path, json } = repeatCall(job);
-        return this.#send(json, false, path);
-      },
-      vary: async () => {
-        const request = await askVariation(job, image ?? job.images[0]);
-        if (request) await this.#send(request);
-      },
-      upscale: async () => {
-        const picture = image ?? job.images[0];
-        const request = await askUpscale(job, picture, this.#bases.items.find((model) => model.id === job.request.base_model_id));
-        if (request?.tooLarge) toast(`This picture is as large as it can be made with this base model: ${request.tooLarge} pixels a side.`, "info");
-        else if (request) await this.#send(request);
-      },
-      input: () => {
-        const { id, url, width, height } = image ?? job.images[0];
-        this.#beginWith({ kind: "render", id, url, width, height });
-      },
-      seed: () => {
-        this.#set({ seed: image?.seed ?? job.images[0]?.seed ?? "" });
-        toast("Seed taken over", "ok", { timeout: 2000 });
-      },
-      recipe: () => copyText(recipeText(recipeOf(job, job.images[0], this.#bases)), "Recipe copied"),
-      settings: () => this.#fillFrom(formFromJob(job, { baseModels: this.#bases.items, signal: this.signal }), "Settings taken over"),
-      delete: () => this.#delete(job),
-    }[name];
-    try {
-      await run?.();
-    } catch (error) {
-      toastError(error);
-    }
-  }
-
-  async #keep(job, ids) {
-    if (!(await saveGeneration(job, ids))) return;
-    const { images } = this.#feed.jobs.get(job.id) ?? job;
-    this.#feed.take({ id: job.id, images: images.map((image) => (!ids || ids.includes(image.id) ? { ...image, saved: true } : image)) });
-  }
-
-  async #cancel(job) {
-    const answer = await api(`/api/generations/${encodeURIComponent(job.id)}/cancel`, { method: "POST", signal: this.signal });
-    this.#feed.take(answer?.id ? answer : { id: job.id, status: "cancelled" });
-  }
-
-  async #delete(job) {
-    const count = job.images?.length ?? 0;
-    const sure =
-      count === 0 ||
-      (await confirmDialog({
-        title: "Delete this render?",
-        text: html`${count === 1 ? "Its picture" : `Its ${count} pictures`} will be deleted; pictures saved to a gallery stay. <strong>This cannot be undone. Gone is gone.</strong>`,
-        confirm: "Delete",
-        danger: true,
-      }));
-    if (!sure) return;
-    await api(`/api/generations/${encodeURIComponent(job.id)}`, { method: "DELETE", signal: this.signal });
-    this.#feed.forget(job.id);
-    this.#jobGone(job.id);
-  }
-
-  #look(job, index) {
-    const box = openLightbox({
-      items: () => job.images.map((image) => ({ ...image, title: job.request.prompt })),
-      index,
-      detail: async (item) => ({ title: item.label ?? "Render", recipe: recipeOf(job, item, this.#bases) }),
-      actions: (item) => html`<button type="button" class="btn primary small" data-run="save">${icon("save", { size: 16 })}Save to gallery</button>
-        <a class="btn small" href="${item.url}" download="${fileName(job, item)}">${icon("download", { size: 16 })}Download</a>
-        <button type="button" class="btn small" data-run="input">${icon("image", { size: 16 })}Use as input</button>
-        <button type="button" class="btn ghost small" data-run="seed">${icon("hash", { size: 16 })}Use seed</button>`,
-      run: (name, item) => {
-        if (name === "input") box.close();
-        this.#act({ name, job, image: item });
-      },
+  /** What can be done with a render, see job_actions.js. */
+  #act(detail) {
+    return actOnJob(detail, {
+      bases: this.#bases,
+      feed: this.#feed,
+      signal: this.signal,
+      send: (json, path) => this.#send(json, false, path),
+      gone: (id) => this.#jobGone(id),
+      useSeed: (seed) => this.#set({ seed }),
+      useSettings: (job) => this.#fillFrom(formFromJob(job, { baseModels: this.#bases.items, signal: this.signal }), "Settings taken over"),
+      begin: (source) => this.#beginWith(source),
     });
   }
 
@@ -642,18 +559,6 @@ class Generator extends View {
     if (missing.length) toast(`Not in this library, so left out: ${missing.join(", ")}`, "warn", { timeout: 9000 });
     else toast(message, "ok", { timeout: 2500 });
   }
-}
-
-function stripItem(job, shown) {
-  const image = job.images?.[0];
-  const picture = image?.thumb?.small ?? image?.url ?? (isActive(job) ? job.preview : null);
-  const signs = { failed: "alert-circle", cancelled: "ban" };
-  const label = `${isActive(job) ? phaseOf(job) : job.status}: ${(job.request?.prompt ?? "").slice(0, 120)}`;
-  return html`<button type="button" class="vs-strip-item" data-key="${job.id}" data-job="${job.id}" data-status="${job.status}" aria-current="${shown ? "true" : "false"}" aria-label="${label}" title="${label}" style="--value:${job.progress ?? 0}">
-    ${picture ? html`<img src="${picture}" alt="" />` : signs[job.status] ? icon(signs[job.status]) : ""}
-    ${isActive(job) && html`<span class="vs-strip-ring">${job.status === "running" ? `${Math.round((job.progress ?? 0) * 100)}%` : icon("clock", { size: 16 })}</span>`}
-    ${job.images?.length > 1 && html`<small>${job.images.length}</small>`}
-  </button>`;
 }
 
 define("vs-generator", Generator);

@@ -36,6 +36,8 @@ class InitPanel extends View {
     this.on("input", "[data-init]", (event, field) => this.#number(field, false));
     this.on("change", "[data-init]", (event, field) => this.#number(field, true));
     this.on("click", "[data-no-outpaint]", () => this.#set({ outpaint: freshInit().outpaint }));
+    // Files to work from are kept for a day; what a browser remembers may be older. Errors of pictures do not bubble.
+    this.listen(this, "error", (event) => event.target.matches?.(".vs-init-preview img") && (this.error = "This picture is no longer here. Choose another one."), { capture: true });
     this.on("dragover", ".vs-init", (event) => {
       if (!event.dataTransfer?.types.includes("Files")) return;
       event.preventDefault();

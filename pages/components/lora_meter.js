@@ -80,7 +80,7 @@ class LoraMeter extends View {
       this,
       html`<section class="vs-meter" aria-label="How the LoRAs get on">
         <header class="vs-meter-head">${icon(trouble ? "alert" : "mix", { size: 15 })}<span>${headline(trouble, answer)}</span>
-          ${pairs.length > 0 && html`<button type="button" class="link" data-all aria-expanded="${this.#open ? "true" : "false"}">${this.#open ? "Less" : pairs.length > FIRST ? `All ${pairs.length} pairs` : "More"}</button>`}</header>
+          ${(pairs.length > FIRST || (pairs.length > 1 && trouble < pairs.length)) && html`<button type="button" class="link" data-all aria-expanded="${this.#open ? "true" : "false"}">${this.#open ? "Less" : pairs.length > FIRST ? `All ${pairs.length} pairs` : "More"}</button>`}</header>
         <ul>${shown.map((pair) => pairTemplate(pair, titles, this.#open || pairs.length === 1))}</ul>
         ${answer.unmeasured.length > 0 && html`<p class="faint">Not measured: ${answer.unmeasured.map((number) => `“${titles[number]}”`).join(", ")}. The file does not fit the base model, or cannot be read.</p>`}
       </section>`,

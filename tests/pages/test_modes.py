@@ -269,7 +269,7 @@ def test_a_result_is_varied_and_made_larger(open_page: OpenPage, site: Site) -> 
 
 def test_a_sheet_is_rendered_and_read(open_page: OpenPage, site: Site) -> None:
     curator, email = site.person(Role.CURATOR), site.person()
-    card = add_lora(site, curator, "Sheeted <i>", seed=801)
+    card = add_lora(site, curator, "Sheeted <i>", seed=851)
     page = open_page(f"/generate?lora={card}", email=email)
     expect(page.locator("vs-lora-mixer li[data-index]")).to_have_count(1)
     prompt(page).fill("a lantern")
@@ -306,7 +306,7 @@ def test_a_sheet_is_rendered_and_read(open_page: OpenPage, site: Site) -> None:
 
 def test_a_model_page_gives_a_test_sheet(open_page: OpenPage, site: Site) -> None:
     curator = site.person(Role.CURATOR)
-    card = add_lora(site, curator, "Tested", seed=811)
+    card = add_lora(site, curator, "Tested", seed=861)
     page = open_page(f"/models?id={card}", email=site.person())
     page.get_by_role("button", name="Test sheet").click()
     page.get_by_role("link", name="Watch").click()
