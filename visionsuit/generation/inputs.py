@@ -68,8 +68,6 @@ def receive_input(
                 name = part.file_name
                 data = collect(part.data, most=limits.image_bytes, label=short_name(name))
                 break
-        for _ in blocks:
-            pass
     if not data:
         raise MissingFile("Send the picture as the form field 'file', or as the body.", field="file")
     picture = read_picture(data, name, max_pixels=limits.image_pixels)
