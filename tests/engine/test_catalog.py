@@ -55,7 +55,7 @@ def test_a_bad_folder_is_refused_with_the_reason(tmp_path: Path, damage: str) ->
     elif damage == "no weights":
         (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     elif damage == "other class":
-        (folder / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+        (folder / "model_index.json").write_text('{"_class_name": "StableDiffusionUpscalePipeline"}')
     elif damage == "other task":
         config = json.loads((folder / "unet" / "config.json").read_text())
         (folder / "unet" / "config.json").write_text(json.dumps(config | {"in_channels": 8}))

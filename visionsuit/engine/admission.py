@@ -12,10 +12,14 @@ from visionsuit.engine.model_loras import needs_merging
 from visionsuit.engine.rows import Row
 from visionsuit.engine.slots import ranks_of
 from visionsuit.engine.tickets import Ticket
+from visionsuit.engine.whole import WholeModel
 
 
-def check(request: RenderRequest, model: LoadedModel) -> None:
+def check(request: RenderRequest, model: LoadedModel | WholeModel) -> None:
     """Raises: EngineError for what this model cannot render."""
+    if isinstance(model, WholeModel):
+        model.check(request)
+        return
     factor = model.size_step
     if request.width % factor or request.height % factor or min(request.width, request.height) < factor:
         raise EngineError(

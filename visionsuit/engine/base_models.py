@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL, SD3Transformer2DModel, UNet2DConditionModel
 from transformers import AutoTokenizer, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel
 
 from visionsuit.engine.base import BaseModelRef, Family, ModelUnloadable
-from visionsuit.engine.catalog import BaseModelInfo, is_checkpoint, read_base_model
+from visionsuit.engine.catalog import RENDERABLE, BaseModelInfo, is_checkpoint, read_base_model
 from visionsuit.engine.checkpoint_weights import load_part, load_tokenizer
 from visionsuit.engine.checkpoints import read_checkpoint
 from visionsuit.engine.devices import Device, is_out_of_memory
@@ -19,6 +19,7 @@ from visionsuit.engine.lora_names import Component
 from visionsuit.engine.model_loras import ModelLoras
 from visionsuit.engine.previews import LatentPreview, load_preview
 from visionsuit.engine.prompt_cache import PromptCache
+from visionsuit.engine.whole import WholeModel, load_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +80,14 @@ class ModelCache:
     def __init__(self, device: Device, budget_bytes: int) -> None:
         self._device = device
         self._budget_bytes = budget_bytes
-        self._models: OrderedDict[str, LoadedModel] = OrderedDict()
+        self._models: OrderedDict[str, LoadedModel | WholeModel] = OrderedDict()
 
     @property
     def labels(self) -> tuple[str, ...]:
         return tuple(model.label for model in self._models.values())
 
     @property
-    def all(self) -> list[LoadedModel]:
+    def all(self) -> list[LoadedModel | WholeModel]:
         return list(self._models.values())
 
     def has_room(self, ref: BaseModelRef, in_use: set[str]) -> bool:
@@ -99,7 +100,7 @@ class ModelCache:
         used = sum(model.weights_bytes for key, model in self._models.items() if key in in_use)
         return used + self._needed_bytes(ref) <= self._budget_bytes
 
-    def get(self, ref: BaseModelRef, in_use: set[str]) -> LoadedModel:
+    def get(self, ref: BaseModelRef, in_use: set[str]) -> LoadedModel | WholeModel:
         """Models of `in_use` stay.
 
         Raises: ModelUnloadable.
@@ -140,7 +141,7 @@ class ModelCache:
             self._device.free_cached()
 
 
-def load_model(ref: BaseModelRef, device: Device) -> LoadedModel:
+def load_model(ref: BaseModelRef, device: Device) -> LoadedModel | WholeModel:
     """Load a diffusers folder or a checkpoint in one file; nothing is fetched, no code in it is run.
 
     Raises:
@@ -149,6 +150,8 @@ def load_model(ref: BaseModelRef, device: Device) -> LoadedModel:
     info = read_base_model(ref.path)
     dtype = device.dtype_for(info.family)
     try:
+        if info.family not in RENDERABLE:
+            return load_whole(ref, info, device, dtype)
         parts = _read_checkpoint(ref.path, dtype) if is_checkpoint(ref.path) else _read_folder(ref.path, info, dtype)
         return _place_on_device(ref, info, parts, device, dtype)
     except ModelUnloadable:

@@ -29,7 +29,7 @@ WHOLE = frozenset(
         "WuerstchenCombined",
     )
 )  # fmt: skip
-_CLASSES = {
+PIPELINES = {
     "StableDiffusionPipeline": Family.SD1,
     "StableDiffusionXLPipeline": Family.SDXL,
     "StableDiffusionInpaintPipeline": Family.SD1,
@@ -270,7 +270,7 @@ def renders_pictures(in_channels: Any, latent_channels: Any) -> bool:
 
 
 def _family(index: dict[str, Any], unet: dict[str, Any]) -> Family:
-    family = _CLASSES.get(str(index.get("_class_name")), Family.OTHER)
+    family = PIPELINES.get(str(index.get("_class_name")), Family.OTHER)
     if family is Family.SD1 and unet.get("cross_attention_dim") == 1024:
         return Family.SD2
     return family

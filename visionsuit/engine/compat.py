@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from visionsuit.engine.base import Family, IncompatibleLora, ModelUnloadable
+from visionsuit.engine.catalog import PIPELINES, RENDERABLE, WHOLE
 from visionsuit.engine.change_shapes import PRODUCTS, changed_shape, factors
 from visionsuit.engine.checkpoints import Checkpoint, read_checkpoint
 from visionsuit.engine.describe import MODELS_BY_WIDTH, describe_lora, guess_kind
@@ -127,11 +128,15 @@ def _weight_files(folder: Path) -> dict[Component, list[Path]]:
 
 
 def _config(folder: Path, component: str) -> dict[str, Any]:
+    return _json(folder / component / "config.json")
+
+
+def _json(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads((folder / component / "config.json").read_text("utf-8"))
+        content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
-    return config if isinstance(config, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _cross_attention(folder: Path) -> int | None:
@@ -142,6 +147,9 @@ def _cross_attention(folder: Path) -> int | None:
 
 
 def _family(folder: Path, shapes: Mapping[Component, Mapping[str, Shape]], width: int | None) -> Family:
+    name = str(_json(folder / "model_index.json").get("_class_name"))
+    if name in WHOLE:
+        return PIPELINES.get(name, Family.OTHER)
     if Component.TRANSFORMER in shapes:
         return Family.SD3
     if Component.TEXT_ENCODER_2 in shapes or _config(folder, "unet").get("addition_embed_type") == "text_time":
@@ -158,6 +166,8 @@ def check_lora(header: Mapping[str, Any], base: BaseShapes | Path) -> LoraFit:
     """
     if isinstance(base, Path):
         base = read_base_shapes(base)
+    if base.family not in RENDERABLE:
+        raise IncompatibleLora("This base model is rendered whole, without LoRAs.")
     tensors = tensors_of(header)
     modules, unknown = parse_names(tensors)
     adapted = [module for module in modules if module.keys.keys() - {Part.ALPHA}]

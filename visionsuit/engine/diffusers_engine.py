@@ -112,7 +112,7 @@ class DiffusersEngine:
     def models(self) -> list[LoadedModel]:
         """What is loaded now, to look at: other threads may read it, and the device thread alone may use it."""
         driver = self._driver
-        return driver.models if driver else []
+        return [model for model in driver.models if isinstance(model, LoadedModel)] if driver else []
 
     def close(self) -> None:
         driver, self._driver, self._device = self._driver, None, None
@@ -122,7 +122,7 @@ class DiffusersEngine:
 
 
 def _figures(driver: Driver) -> dict[str, int]:
-    packs = [model.loras.packs for model in driver.models]
+    packs = [model.loras.packs for model in driver.models if isinstance(model, LoadedModel)]
     batches = driver.batches
     return {
         "requests": driver.tickets,

@@ -22,6 +22,7 @@ from visionsuit.engine.devices import Device, is_out_of_memory, set_threads
 from visionsuit.engine.lora_packs import Pack
 from visionsuit.engine.rows import Row
 from visionsuit.engine.tickets import Ticket
+from visionsuit.engine.whole import WholeModel
 
 _T = TypeVar("_T")
 
@@ -65,7 +66,7 @@ class Driver:
         return list(self._batches)
 
     @property
-    def models(self) -> list[LoadedModel]:
+    def models(self) -> list[LoadedModel | WholeModel]:
         return self._models.all
 
     def submit(self, ticket: Ticket) -> None:
@@ -162,6 +163,9 @@ class Driver:
 
     def _begin(self, ticket: Ticket, in_use: set[str]) -> bool:
         """Encode and give every picture its row. False: it has to wait for a mix that must be alone."""
+        if isinstance(ticket.model, WholeModel):
+            self._render_whole(ticket, ticket.model, in_use)
+            return True
         if must_wait(ticket):
             return False
         ticket.phase(Phase.ENCODING)
@@ -188,6 +192,15 @@ class Driver:
         ticket.admitted = True
         batch.add(rows)
         return True
+
+    def _render_whole(self, ticket: Ticket, model: WholeModel, in_use: set[str]) -> None:
+        """One picture from end to end; all others have their turn before the next."""
+        number = ticket.pictures
+        picture = self._with_memory(partial(model.render, ticket, number), in_use)
+        ticket.deliver(number, picture)
+        self._tickets.remove(ticket)
+        self._tickets.append(ticket)
+        self.calls += 1
 
     def _step(self, batch: Batch) -> None:
         with torch.inference_mode():

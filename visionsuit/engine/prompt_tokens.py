@@ -67,10 +67,14 @@ def _encoders(folder: Path, key: str) -> tuple[_Encoder, ...]:
         return tuple(
             _load(folder / f"tokenizer{suffix}", folder / f"text_encoder{suffix}")
             for suffix in ("", "_2")
-            if (folder / f"tokenizer{suffix}").is_dir()
+            if (folder / f"tokenizer{suffix}").is_dir() and _is_clip(folder / f"tokenizer{suffix}")
         ) or _fail(folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelUnloadable(f"The tokenizer of the base model in {folder.name} cannot be read.") from error
+
+
+def _is_clip(folder: Path) -> bool:
+    return str(_json(folder / "tokenizer_config.json").get("tokenizer_class", "CLIP")).startswith("CLIP")
 
 
 def _fail(folder: Path) -> tuple[_Encoder, ...]:

@@ -64,6 +64,11 @@ class Ticket:
         return all(done == self.request.steps_run for done in self._steps_done[:row])
 
     @property
+    def pictures(self) -> int:
+        """How many are delivered."""
+        return len(self._pictures)
+
+    @property
     def is_denoised(self) -> bool:
         """Whether all pictures have all their steps."""
         return sum(self._steps_done) == self._total

@@ -1,0 +1,126 @@
+"""Pipelines that the batches know nothing of: diffusers renders them from end to end, one picture at a time."""
+
+import inspect
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+
+from visionsuit.engine.base import BaseModelRef, EngineError, Family, Picture, RenderCancelled, RenderRequest
+from visionsuit.engine.catalog import BaseModelInfo
+from visionsuit.engine.devices import Device
+from visionsuit.engine.flow_schedulers import is_flow
+from visionsuit.engine.prompt_cache import PromptCache
+from visionsuit.engine.prompt_syntax import plain_text
+from visionsuit.engine.samplers import create_scheduler
+from visionsuit.engine.tickets import Ticket
+
+
+class NoLoras:
+    """In the place of a batched model's LoRAs."""
+
+    packs: Any = None
+    bytes = 0
+
+    def free_memory(self) -> None:
+        """There is nothing."""
+
+
+@dataclass(slots=True)
+class WholeModel:
+    """A loaded pipeline; used by the device thread alone."""
+
+    key: str
+    label: str
+    family: Family
+    pipeline: Any
+    size_step: int
+    weights_bytes: int
+    loras: NoLoras = field(default_factory=NoLoras)
+    prompts: PromptCache = field(default_factory=PromptCache)
+
+    def check(self, request: RenderRequest) -> None:
+        """Raises: EngineError for what such a pipeline is not asked here."""
+        if request.loras:
+            raise EngineError(f"{self.label} is rendered whole, without LoRAs.")
+        if request.init is not None or request.variation is not None:
+            raise EngineError(f"{self.label} renders from a prompt alone.")
+        if request.width % self.size_step or request.height % self.size_step:
+            raise EngineError(
+                f"{self.label} renders sizes that are multiples of {self.size_step}, "
+                f"not {request.width}x{request.height}."
+            )
+
+    def render(self, ticket: Ticket, number: int) -> Picture:
+        """The request's picture `number`, with progress at every step.
+
+        Raises:
+            RenderCancelled: nobody waits for it any more.
+            EngineError: a sampler that the pipeline does not go with.
+        """
+        request, pipeline = ticket.request, self.pipeline
+        original = pipeline.scheduler
+        pipeline.scheduler = _scheduler(original, request)
+
+        def on_step(_: Any, step: int, timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+            if ticket.withdrawn:
+                raise RenderCancelled("The render was cancelled.")
+            ticket.step(number, min(step + 1, request.steps))
+            return kwargs
+
+        wanted = {
+            "prompt": plain_text(request.prompt),
+            "negative_prompt": plain_text(request.negative_prompt) or None,
+            "width": request.width,
+            "height": request.height,
+            "num_inference_steps": request.steps,
+            "guidance_scale": request.guidance,
+            # On the CPU: the same seed gives the same noise on every device.
+            "generator": torch.Generator().manual_seed(request.seeds[number]),
+            "output_type": "np",
+            "callback_on_step_end": on_step,
+        }
+        known = inspect.signature(pipeline.__call__).parameters
+        try:
+            image = pipeline(**{name: value for name, value in wanted.items() if name in known}).images[0]
+        finally:
+            pipeline.scheduler = original
+        ticket.step(number, request.steps)
+        pixels = (torch.as_tensor(image).float().clamp(0, 1) * 255).round().to(torch.uint8)
+        return Picture(pixels.cpu().numpy(), request.seeds[number])
+
+
+def load_whole(ref: BaseModelRef, info: BaseModelInfo, device: Device, dtype: torch.dtype) -> WholeModel:
+    """Raises: whatever diffusers raises for a folder that it cannot read."""
+    pipeline: Any = DiffusionPipeline.from_pretrained(
+        ref.path, torch_dtype=dtype, local_files_only=True, use_safetensors=True, **_absent(ref.path)
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.to(device.torch_device)
+    weights = sum(
+        parameter.numel() * parameter.element_size()
+        for part in pipeline.components.values()
+        if isinstance(part, torch.nn.Module)
+        for parameter in part.parameters()
+    )
+    return WholeModel(ref.key, info.label, info.family, pipeline, info.size_step, weights)
+
+
+def _absent(folder: Path) -> dict[str, None]:
+    """Parts that the folder says it has not, which some pipelines want to be told."""
+    index = json.loads((folder / "model_index.json").read_text("utf-8"))
+    return {name: None for name, value in index.items() if isinstance(value, list) and not any(value)}
+
+
+def _scheduler(original: Any, request: RenderRequest) -> Any:
+    """The wished sampler where it can stand in for the pipeline's own, else a fresh copy of that."""
+    config = dict(original.config) | {"_class_name": type(original).__name__}
+    if is_flow(config):
+        return create_scheduler(config, request.sampler, request.schedule)
+    wished = create_scheduler(config, request.sampler, request.schedule)
+    if type(wished) in getattr(original, "compatibles", []):
+        return wished
+    return type(original).from_config(original.config)
