@@ -19,6 +19,7 @@ BENCHMARKS = {
     "B7": ("benchmarks.explorer", "run"),
     "render": ("benchmarks.render", "run"),
     "B6": ("benchmarks.queue", "run"),
+    "meter": ("benchmarks.meter", "run"),
     "B1": ("benchmarks.batching", "run_people"),
     "B2": ("benchmarks.batching", "run_mixed"),
     "B4": ("benchmarks.batching", "run_ready"),

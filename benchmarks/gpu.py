@@ -35,7 +35,7 @@ RANK = 32
 FILES = 6
 _BETAS: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 _SD15: dict[str, Any] = {"cross_attention_dim": 768, "attention_head_dim": 8}
-_SDXL: dict[str, Any] = {
+SDXL_UNET: dict[str, Any] = {
     "block_out_channels": (320, 640, 1280),
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
     "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
@@ -56,7 +56,7 @@ def write_full_size(folder: Path, family: Family, device: str) -> Path:
     torch.manual_seed(0)
     xl = family is Family.SDXL
     with torch.device(device):
-        unet = UNet2DConditionModel(sample_size=128 if xl else 64, **(_SDXL if xl else _SD15))
+        unet = UNet2DConditionModel(sample_size=128 if xl else 64, **(SDXL_UNET if xl else _SD15))
         unet.half().save_pretrained(folder / "unet")
         del unet
         vae = AutoencoderKL(
