@@ -331,3 +331,16 @@ def test_any_json_yields_a_recipe_or_none(key: str, value: object) -> None:
 def test_numbers_out_of_reach_are_left_out() -> None:
     recipe = Recipe(seed=2**70, steps="many", guidance=float("inf"), width=-5)  # type: ignore[arg-type]
     assert (recipe.seed, recipe.steps, recipe.guidance, recipe.width) == (None, None, None, None)
+
+
+def test_what_a_picture_began_with_is_read_back() -> None:
+    begun = Recipe(prompt="a cat", steps=20, sampler="Euler", seed=1, strength=0.6, masked=True, mask_blur=3.0)
+    again = read_a1111(to_a1111(begun))
+    assert again is not None
+    assert (again.strength, again.masked, again.mask_blur, again.hires_scale) == (0.6, True, 3.0, None)
+    larger = Recipe(prompt="a cat", steps=20, sampler="Euler", seed=1, hires_scale=1.5, hires_strength=0.4)
+    text = to_a1111(larger.model_copy(update={"variation_seed": 9, "variation_strength": 0.25}))
+    again = read_a1111(text)
+    assert again is not None
+    assert (again.hires_scale, again.hires_strength, again.strength) == (1.5, 0.4, None)
+    assert (again.variation_seed, again.variation_strength) == (9, 0.25)
