@@ -1,6 +1,6 @@
 // The generator: the form on one side, what it makes on the other. The form is kept in this browser; renders live on
 // the server, so the page can be closed and comes back to them.
-import { ApiError, View, api, debounce, define, emptyState, errorState, html, icon, query, render, session, store, toast, toastError } from "./core.js";
+import { ApiError, View, api, debounce, define, emptyState, errorState, formatDuration, html, icon, query, render, session, store, toast, toastError } from "./core.js";
 import { formFromJob, formFromRecipe } from "./generate_fill.js";
 import { PROMPT_MOST, SEED_MOST, bounds, formRequest, formTemplate, freshForm, within } from "./generate_form.js";
 import { freshInit, sizeFor } from "./generate_modes.js";
@@ -248,6 +248,7 @@ class Generator extends View {
       }
       if (field.tagName === "TEXTAREA") this.#count(field);
     }
+    this.#drawCost();
     for (const radio of this.querySelectorAll("[data-base]")) radio.checked = radio.value === this.#form.base_model_id;
   }
 
@@ -354,8 +355,10 @@ class Generator extends View {
       place,
       html`${problem && html`<p class="notice err" role="alert">${icon("alert-circle")}<span>${problem}</span></p>`}
         <div class="vs-gen-go"><button type="button" class="btn primary large" data-send aria-busy="${this.#submitting ? "true" : "false"}">${icon("sparkles")}Generate<kbd class="vs-key" aria-hidden="true">Ctrl ↵</kbd></button>
-          <button type="button" class="btn icon-only" data-sheet aria-label="Make a sheet" title="Make a sheet: one or two settings in several values">${icon("grid")}</button></div>`,
+          <button type="button" class="btn icon-only" data-sheet aria-label="Make a sheet" title="Make a sheet: one or two settings in several values">${icon("grid")}</button></div>
+        <p class="vs-gen-cost" data-cost data-keep></p>`,
     );
+    this.#drawCost();
   }
 
   async #submit() {
@@ -385,9 +388,20 @@ class Generator extends View {
     });
   }
 
+  /** What the request will take, as far as earlier ones tell. */
+  #drawCost() {
+    const place = this.querySelector("[data-submit] [data-cost]");
+    if (!place) return;
+    const perStep = this.#secondsPerStep();
+    const { count, steps, hires_on, hires_scale, hires_steps, hires_strength, init } = this.#form;
+    const first = steps * (init.source ? init.strength : 1);
+    const second = hires_on ? (Number(hires_steps) || steps) * hires_strength * hires_scale ** 2 : 0;
+    place.textContent = perStep === null ? "" : `${count} picture${count === 1 ? "" : "s"}, about ${formatDuration(Math.max(1, perStep * count * (first + second)))} once it is your turn`;
+  }
+
   /** What a step of a picture of this size took lately with this base model, or null. */
   #secondsPerStep() {
-    const job = this.#order.map((id) => this.#feed.jobs.get(id)).find((one) => one?.duration_s && one.images?.length && one.request?.base_model_id === this.#form.base_model_id);
+    const job = this.#order.map((id) => this.#feed.jobs.get(id)).find((one) => one?.duration_s && one.images?.length && one.request?.base_model_id === this.#form.base_model_id && !one.request.init && !one.request.hires);
     if (!job) return null;
     const { width, height, steps } = job.request;
     return (job.duration_s / (job.images.length * steps)) * ((this.#form.width * this.#form.height) / (width * height));
@@ -458,6 +472,7 @@ class Generator extends View {
   #jobChanged(job) {
     if (!this.#order.includes(job.id)) this.#order.unshift(job.id);
     if (job.id === this.#shown) this.#drawStage();
+    if (!isActive(job)) this.#drawCost();
     this.#drawStrip();
   }
 

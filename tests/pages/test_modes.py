@@ -245,6 +245,8 @@ def test_a_result_is_varied_and_made_larger(open_page: OpenPage, site: Site) -> 
     page.get_by_label("Seed", exact=True).fill("77")
     send(page)
     expect(done(page)).to_be_visible()
+    # What the next one will take is known from this one.
+    expect(page.locator("[data-submit] [data-cost]")).to_contain_text("1 picture, about")
     page.get_by_role("button", name="Vary").click()
     dialog = page.locator("dialog")
     dialog.get_by_label("How different").fill("0.35")
