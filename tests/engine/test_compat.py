@@ -186,7 +186,11 @@ def test_what_does_not_fit_is_named(sd15: BaseShapes, change: Any, reason: str) 
         ({"diff": [8, 8]}, "changes a weight of"),
         ({"diff": [8]}, "make no whole"),
         ({"dora_scale": [77, 1]}, "77 magnitudes"),
-        ({"oft_blocks": [4, 4, 4]}, "OFT"),
+        ({"oft_blocks": [4, 4, 4]}, "do not turn 320 outputs"),
+        ({"oft_blocks": [2, 4, 4, 4]}, "kind of OFT that is not known"),
+        ({"oft_R.weight": [4, 6]}, "kind of OFT that is not known"),
+        ({"oft_blocks": [4, 80, 80], "rescale": [4, 1]}, "OFT factors"),
+        ({"diff_b": [77]}, "a bias of shape"),
     ],
 )
 def test_lycoris_and_dora_that_do_not_fit_are_named(sd15: BaseShapes, shapes: dict[str, Any], reason: str) -> None:

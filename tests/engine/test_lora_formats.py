@@ -130,6 +130,85 @@ def test_lycoris_equals_dense_arithmetic(renderer: Renderer, tmp_path: Path, nam
     assert furthest(renderer("sd")[0], plain) <= 2
 
 
+def turned(weight: torch.Tensor, blocks: torch.Tensor, strength: float, bound: float) -> torch.Tensor:
+    """OFT by the book: each block of outputs times its rotation."""
+    skew = blocks - blocks.transpose(1, 2)
+    if bound and skew.norm() > bound:
+        skew = skew * bound / skew.norm()
+    found = []
+    for block, part in zip(skew, weight.flatten(1).chunk(len(blocks)), strict=True):
+        identity = torch.eye(len(block))
+        rotation = (identity + block) @ torch.linalg.inv(identity - block)
+        assert torch.allclose(rotation @ rotation.t(), identity, atol=1e-4)
+        found.append((strength * (rotation - identity) + identity).t() @ part)
+    return torch.cat(found).reshape(weight.shape)
+
+
+@pytest.mark.parametrize(
+    ("bound", "with_factors", "strength"), [(0.0, False, 1.0), (0.0, False, 0.6), (0.02, False, 1.0), (0.0, True, 1.0)]
+)
+def test_oft_equals_dense_arithmetic(
+    renderer: Renderer, tmp_path: Path, bound: float, with_factors: bool, strength: float
+) -> None:
+    unet, generator = load_plain(renderer.models["sd"].folder).unet, torch.Generator().manual_seed(8)
+    tensors, changes = {}, {}
+    for stem, name in LAYERS.items():
+        weight = _layer(unet, name).weight.data
+        blocks = 0.4 * torch.randn(4, len(weight) // 4, len(weight) // 4, generator=generator)
+        tensors |= {f"{stem}.oft_blocks": blocks, f"{stem}.alpha": torch.tensor(bound)}
+        moved = turned(weight, blocks, strength, bound * len(weight))
+        if with_factors:
+            factors = 1 + torch.rand(len(weight), *[1] * (weight.dim() - 1), generator=generator)
+            tensors[f"{stem}.rescale"] = factors
+            moved = factors * moved
+        changes[name] = moved - weight
+    lora = write(tmp_path / "oft.safetensors", tensors)
+    [plain] = renderer("sd")
+    [ours] = renderer("sd", loras=[LoraRef(lora.sha256, lora.path, strength)])
+    assert furthest(ours, plain) > 3
+    assert furthest(ours, dense(renderer, changes, 1.0)) <= 2
+    assert furthest(renderer("sd")[0], plain) <= 2
+
+
+@pytest.mark.parametrize("beside", ["alone", "diff", "pair"])
+def test_changes_of_biases_equal_dense_arithmetic(renderer: Renderer, tmp_path: Path, beside: str) -> None:
+    """Of layers with a bias and without one, in the UNet and in the text encoder."""
+    pipeline, generator = load_plain(renderer.models["sd"].folder), torch.Generator().manual_seed(9)
+    tensors, weights, biases = {}, {}, {}
+    for names, module, prefix in ((LAYERS, pipeline.unet, ""), (TEXT, pipeline.text_encoder, "te.")):
+        for stem, name in names.items():
+            shape = _layer(module, name).weight.shape
+            biases[f"{prefix}{name}"] = tensors[f"{stem}.diff_b"] = torch.randn(shape[0], generator=generator)
+            if beside == "diff":
+                tensors[f"{stem}.diff"] = 0.2 * torch.randn(shape, generator=generator)
+                weights[f"{prefix}{name}"] = tensors[f"{stem}.diff"]
+            elif beside == "pair" and len(shape) == 2:
+                down, up = (0.3 * torch.randn(*size, generator=generator) for size in ((4, shape[1]), (shape[0], 4)))
+                tensors |= {f"{stem}.lora_down.weight": down, f"{stem}.lora_up.weight": up}
+                weights[f"{prefix}{name}"] = up @ down
+    lora = write(tmp_path / "biases.safetensors", tensors)
+    [plain] = renderer("sd")
+    [ours] = renderer("sd", loras=[LoraRef(lora.sha256, lora.path, 0.5)])
+    layers = {
+        name: _layer(pipeline.text_encoder if name.startswith("te.") else pipeline.unet, name.removeprefix("te."))
+        for name in biases
+    }
+    originals = {name: layer.bias for name, layer in layers.items()}
+    assert None in originals.values()
+    assert any(bias is not None for bias in originals.values())
+    try:
+        for name, layer in layers.items():
+            before = 0 if layer.bias is None else layer.bias.data
+            layer.bias = torch.nn.Parameter(before + 0.5 * biases[name])
+        theirs = dense(renderer, weights, 0.5)
+    finally:
+        for name, layer in layers.items():
+            layer.bias = originals[name]
+    assert furthest(ours, plain) > 3
+    assert furthest(ours, theirs) <= 2
+    assert furthest(renderer("sd")[0], plain) <= 2
+
+
 @pytest.mark.parametrize("weight", [1.0, -0.5])
 def test_dora_equals_diffusers_in_both_spellings(renderer: Renderer, tmp_path: Path, weight: float) -> None:
     base, generator = renderer.models["sd"].folder, torch.Generator().manual_seed(2)

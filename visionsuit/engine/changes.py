@@ -43,6 +43,52 @@ class Product:
 
 
 @dataclass(frozen=True, slots=True)
+class Rotation:
+    """OFT: the outputs of a layer are turned, block by block.
+
+    Attributes:
+        turn: [k, n, n], a rotation of n outputs less the identity.
+        rescale: [out, 1], factors of the outputs, or None.
+    """
+
+    turn: torch.Tensor
+    rescale: torch.Tensor | None = None
+
+    @property
+    def bytes(self) -> int:
+        tensors = [self.turn] if self.rescale is None else [self.turn, self.rescale]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+    def delta(self, weight: torch.Tensor, strength: float) -> torch.Tensor:
+        turn = self.turn.to(weight.device)
+        blocks = weight.reshape(*turn.shape[:2], -1)
+        change = torch.bmm(turn.transpose(1, 2), blocks).reshape(weight.shape) * strength
+        if self.rescale is None:
+            return change
+        factors = 1 + (self.rescale.to(weight.device) - 1) * strength
+        return factors * (weight + change) - weight
+
+
+def rotation(blocks: torch.Tensor, rescale: torch.Tensor | None, constraint: float) -> Rotation:
+    """Cayley's map of the blocks' skew parts.
+
+    Args:
+        blocks: [k, n, n] fp32.
+        rescale: any shape of as many numbers as there are outputs.
+        constraint: the skew part's norm is at most this; 0: any.
+    """
+    skew = blocks - blocks.transpose(1, 2)
+    norm = float(skew.norm())
+    if 0 < constraint < norm:
+        skew = skew * (constraint / norm)
+    identity = torch.eye(blocks.shape[1]).expand_as(skew)
+    # (I + Q)(I - Q)^-1; the second factor from the left of the transposed equation.
+    turned = torch.linalg.solve((identity - skew).transpose(1, 2), (identity + skew).transpose(1, 2)).transpose(1, 2)
+    factors = None if rescale is None else rescale.reshape(-1, 1)
+    return Rotation((turned - identity).contiguous(), factors)
+
+
+@dataclass(frozen=True, slots=True)
 class Dora:
     """A pair whose sum with the weight is rescaled to a magnitude per output, or per input as older trainers wrote it.
 

@@ -31,7 +31,6 @@ _FAMILY_LABELS = {
     Family.FLUX: "Flux",
     Family.OTHER: "another architecture",
 }
-_UNSUPPORTED = {Part.OFT: "OFT"}
 _WEIGHT_FILES = ("diffusion_pytorch_model", "model")
 
 
@@ -173,7 +172,6 @@ def check_lora(header: Mapping[str, Any], base: BaseShapes | Path) -> LoraFit:
     adapted = [module for module in modules if module.keys.keys() - {Part.ALPHA}]
     if not adapted:
         raise IncompatibleLora("The file holds no LoRA weights that are known here.", hint="Is it a LoRA at all?")
-    _refuse_unsupported(adapted)
     matches = _match(adapted, tensors, base)
     if len(matches.fitting) * 2 < len(adapted):
         raise IncompatibleLora(
@@ -185,15 +183,6 @@ def check_lora(header: Mapping[str, Any], base: BaseShapes | Path) -> LoraFit:
         counts[module.component] = counts.get(module.component, 0) + 1
     absent = tuple(module.name for module in matches.absent[:50])
     return LoraFit(counts, tuple(unknown[:50]), absent, tuple(matches.fitting))
-
-
-def _refuse_unsupported(modules: list[LoraModule]) -> None:
-    for module in modules:
-        for part, label in _UNSUPPORTED.items():
-            if part in module.keys:
-                raise IncompatibleLora(
-                    f"This is a {label} file; the generator applies LoRA, LoCon, DoRA, LoHa and LoKr files.",
-                )
 
 
 def _match(modules: list[LoraModule], tensors: Mapping[str, TensorInfo], base: BaseShapes) -> _Matches:
@@ -213,6 +202,14 @@ def _match(modules: list[LoraModule], tensors: Mapping[str, TensorInfo], base: B
 
 
 def _misfit(module: LoraModule, tensors: Mapping[str, TensorInfo], weight: Shape) -> str | None:
+    if Part.BIAS in module.keys:
+        if prod(tensors[module.keys[Part.BIAS]].shape) != weight[0]:
+            shape = list(tensors[module.keys[Part.BIAS]].shape)
+            return f"has a bias of shape {shape} where the base model has {weight[0]} outputs"
+        if not module.keys.keys() - {Part.BIAS, Part.ALPHA}:
+            return None
+    if Part.OFT in module.keys:
+        return _misfit_of_oft(module, tensors, weight)
     product = next((part for part in PRODUCTS if part in module.keys), None)
     if product is not None:
         return _misfit_of_product(module, product, tensors, weight)
@@ -235,6 +232,17 @@ def _misfit(module: LoraModule, tensors: Mapping[str, TensorInfo], weight: Shape
         return f"has {prod(tensors[module.keys[Part.DORA]].shape)} magnitudes, which fit neither side of the weight"
     if (up[2:] or (1, 1)) != (1, 1):
         return f"has an up kernel of {list(up[2:])}, which is not known here"
+    return None
+
+
+def _misfit_of_oft(module: LoraModule, tensors: Mapping[str, TensorInfo], weight: Shape) -> str | None:
+    blocks = tensors[module.keys[Part.OFT]].shape
+    if not module.keys[Part.OFT].endswith(".oft_blocks") or len(blocks) != 3:
+        return "is of a kind of OFT that is not known here (known are blocks over the outputs)"
+    if blocks[1] != blocks[2] or blocks[0] * blocks[1] != weight[0]:
+        return f"has OFT blocks of shape {list(blocks)}, which do not turn {weight[0]} outputs"
+    if Part.RESCALE in module.keys and prod(tensors[module.keys[Part.RESCALE]].shape) != weight[0]:
+        return f"has OFT factors of shape {list(tensors[module.keys[Part.RESCALE]].shape)} for {weight[0]} outputs"
     return None
 
 

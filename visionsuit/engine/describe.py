@@ -14,7 +14,7 @@ from visionsuit.engine.lora_names import Component, LoraModule, Part, Spelling, 
 
 _MAX_TEXT = 200
 _TEXT_ENCODERS = {Component.TEXT_ENCODER, Component.TEXT_ENCODER_2, Component.TEXT_ENCODER_3}
-_LYCORIS_PARTS = {Part.LOHA: "loha", Part.LOKR: "lokr", Part.OFT: "oft", Part.FULL: "full"}
+_LYCORIS_PARTS = {Part.LOHA: "loha", Part.LOKR: "lokr", Part.OFT: "oft", Part.FULL: "full", Part.BIAS: "full"}
 #: Trainer's metadata key -> name of the fact.
 _TRAINING_FACTS = {
     "ss_output_name": "output_name",

@@ -10,7 +10,7 @@ import torch
 
 from visionsuit.engine.base import IncompatibleLora, LoraRef, LoraUnloadable
 from visionsuit.engine.change_shapes import PRODUCTS, factors
-from visionsuit.engine.changes import Change, Dora, Product
+from visionsuit.engine.changes import Change, Dora, Product, Rotation, rotation
 from visionsuit.engine.compat import BaseShapes, check_lora
 from visionsuit.engine.header import BadHeader, metadata_of
 from visionsuit.engine.lora_names import Component, LoraModule, Part, Shape, Spelling
@@ -23,10 +23,12 @@ Pairs = dict[str, tuple[torch.Tensor, torch.Tensor]]
 
 @dataclass(frozen=True, slots=True)
 class LoraFile:
-    """What a file does to each component; `changes` are what no pair of matrices can say, by module name."""
+    """What a file does to each component, by module name; `changes` are what no pair of matrices can say."""
 
     pairs: dict[Component, Pairs] = field(default_factory=dict)
     changes: dict[Component, dict[str, Change]] = field(default_factory=dict)
+    #: [out], added to a layer's bias.
+    biases: dict[Component, dict[str, torch.Tensor]] = field(default_factory=dict)
 
 
 def read_lora(lora: LoraRef, base: BaseShapes) -> LoraFile:
@@ -53,6 +55,12 @@ def _read(file: TensorFile, base: BaseShapes, label: str) -> LoraFile:
     found = LoraFile()
     for module, name in fit.fitting:
         weight = base.index.shapes[module.component][name]
+        if Part.BIAS in module.keys:
+            bias = _finite(file[module.keys[Part.BIAS]], label, name).reshape(-1)
+            found.biases.setdefault(module.component, {})[name] = bias
+        if Part.OFT in module.keys:
+            turned = _rotation(module, name, file, weight, label)
+            found.changes.setdefault(module.component, {})[name] = turned
         product = next((part for part in PRODUCTS if part in module.keys), None)
         if product is not None:
             change = read_product(module, product, name, file, label)
@@ -133,6 +141,27 @@ def _dora(pair: tuple[torch.Tensor, torch.Tensor], magnitude: torch.Tensor, name
     # Older trainers wrote one per input, as a row; a column or a plain list is one per output.
     per_input = magnitude.dim() > 1 and magnitude.shape[0] == 1 and magnitude.numel() == down.shape[1]
     return Dora(down, up, magnitude.reshape(1, -1) if per_input else magnitude.reshape(-1, 1))
+
+
+def _rotation(
+    module: LoraModule, name: str, tensors: Mapping[str, torch.Tensor], weight: Shape, label: str
+) -> Rotation:
+    blocks = _finite(tensors[module.keys[Part.OFT]], label, name)
+    rescale = None
+    if Part.RESCALE in module.keys:
+        rescale = _finite(tensors[module.keys[Part.RESCALE]], label, name)
+    alpha = tensors[module.keys[Part.ALPHA]] if Part.ALPHA in module.keys else None
+    # An OFT's alpha bounds how far it turns, per output.
+    constraint = float(alpha) * weight[0] if alpha is not None and alpha.numel() == 1 else 0.0
+    return rotation(blocks, rescale, constraint)
+
+
+def _finite(tensor: torch.Tensor, label: str, name: str) -> torch.Tensor:
+    """A copy in fp32, since what is kept must not keep the whole file."""
+    copy = tensor.to(torch.float32, copy=True)
+    if not bool(copy.isfinite().all()):
+        raise _no_numbers(label, name)
+    return copy
 
 
 def _no_numbers(label: str, name: str) -> LoraUnloadable:

@@ -39,6 +39,10 @@ class Part(StrEnum):
     LOKR = "lokr"
     OFT = "oft"
     FULL = "full"
+    #: Added to the layer's bias, whatever else is done to its weight.
+    BIAS = "bias"
+    #: Factors of the outputs that an OFT comes with.
+    RESCALE = "rescale"
 
 
 _SUFFIXES: tuple[tuple[str, Part], ...] = (
@@ -61,7 +65,8 @@ _SUFFIXES: tuple[tuple[str, Part], ...] = (
     (".lora_magnitude_vector.weight", Part.DORA),
     (".lora_magnitude_vector.default.weight", Part.DORA),
     (".diff", Part.FULL),
-    (".diff_b", Part.FULL),
+    (".diff_b", Part.BIAS),
+    (".rescale", Part.RESCALE),
 )
 _LYCORIS = ((".hada_", Part.LOHA), (".lokr_", Part.LOKR), (".oft_", Part.OFT))
 _KOHYA_PREFIXES: tuple[tuple[str, Component], ...] = (

@@ -63,10 +63,11 @@ class Pack:
     parts: dict[Component, dict[Shape, Stack]]
     changes: dict[Component, dict[str, Change]]
     bytes: int
+    biases: dict[Component, dict[str, torch.Tensor]] = field(default_factory=dict)
 
     @property
     def components(self) -> set[Component]:
-        return {*self.parts, *self.changes}
+        return {*self.parts, *self.changes, *self.biases}
 
 
 #: The LoRAs of one mix in one component, in the order of the mix: (stacks by shape, strength).
@@ -75,11 +76,12 @@ Parts = list[tuple[dict[Shape, Stack], float]]
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """What the LoRAs of a request do to one component; `changes` by module name, with their strengths."""
+    """What the LoRAs of a request do to one component; `changes` and `biases` by module name, with their strengths."""
 
     key: MixKey = ()
     parts: Parts = field(default_factory=list)
     changes: list[tuple[dict[str, Change], float]] = field(default_factory=list)
+    biases: list[tuple[dict[str, torch.Tensor], float]] = field(default_factory=list)
 
 
 def mix_key(loras: Sequence[LoraRef], *, text: bool) -> MixKey:
@@ -99,6 +101,7 @@ def mix_of(packs: Mapping[str, Pack], key: MixKey, component: Component) -> Mix:
         own,
         [(packs[sha256].parts[component], weight) for sha256, weight in own if component in packs[sha256].parts],
         [(packs[sha256].changes[component], weight) for sha256, weight in own if component in packs[sha256].changes],
+        [(packs[sha256].biases[component], weight) for sha256, weight in own if component in packs[sha256].biases],
     )
 
 
@@ -124,7 +127,7 @@ def pack(file: LoraFile, layouts: Mapping[Component, Layout], dtype: torch.dtype
         raise LoraUnloadable("The LoRA holds values that are no numbers (NaN or infinity).")
     size = sum(matrix.numel() * matrix.element_size() for matrix in matrices)
     size += sum(change.bytes for changes in file.changes.values() for change in changes.values())
-    return Pack(parts, file.changes, size)
+    return Pack(parts, file.changes, size, file.biases)
 
 
 def _stack(members: list[tuple[int, torch.Tensor, torch.Tensor]], in_group: int, dtype: torch.dtype) -> Stack:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from visionsuit.engine.base import Family, LoraRef
+from visionsuit.engine.batch_sizes import BatchSizes
 from visionsuit.engine.compat import BaseShapes
 from visionsuit.engine.devices import Device
 from visionsuit.engine.lora_names import Component, ModuleIndex, Shape
@@ -93,6 +94,7 @@ class MergedWeights:
             for place in stack.layers.tolist()
         }
         names.update(name for changes, _ in mix.changes for name in changes)
+        names.update(name for biases, _ in mix.biases for name in biases)
         weights = (self._adapted.layers[name].weight for name in names - self._targets.keys())
         return sum(weight.numel() * weight.element_size() for weight in weights)
 
@@ -140,25 +142,49 @@ class MergedWeights:
                     target.merged.copy_(target.original)
                 delta = change.delta(target.original.float(), strength)
                 target.merged.add_(delta.view(target.merged.shape).to(target.merged.dtype))
-        return [target.forward for target in touched.values()]
+        biases = self._biases(mix)
+        for name in biases.keys() - touched.keys():
+            target = touched[name] = self._target(name)
+            target.merged.copy_(target.original)
+        return [
+            self._forward_with(name, target, biases[name]) if name in biases else target.forward
+            for name, target in touched.items()
+        ]
+
+    def _biases(self, mix: Mix) -> dict[str, torch.Tensor]:
+        """[out] of the layers whose bias the mix changes."""
+        found: dict[str, torch.Tensor] = {}
+        for biases, strength in mix.biases:
+            for name, change in biases.items():
+                layer = self._adapted.layers[name]
+                before = found.get(name)
+                if before is None:
+                    bias, weight = layer.bias, layer.weight
+                    before = torch.zeros(weight.shape[0], device=weight.device) if bias is None else bias.float()
+                found[name] = before + change.to(before.device) * strength
+        return found
+
+    def _forward_with(self, name: str, target: "_Target", bias: torch.Tensor) -> Any:
+        layer = self._adapted.layers[name]
+        weight = target.merged.view(layer.weight.shape)
+        return layer, _merged_forward(layer, weight, bias.to(weight.dtype))
 
     def _target(self, name: str) -> "_Target":
         target = self._targets.get(name)
         if target is None:
             layer = self._adapted.layers[name]
             merged = torch.empty_like(layer.weight)
-            forward = (layer, _merged_forward(layer, merged))
+            forward = (layer, _merged_forward(layer, merged, layer.bias))
             target = self._targets[name] = _Target(layer.weight.flatten(1), merged.view(merged.shape[0], -1), forward)
         return target
 
 
 def needs_merging(mix: Mix) -> bool:
     """Whether no slot can hold it."""
-    return bool(mix.changes) or max(ranks_of(mix.parts).values(), default=0) > MAX_RANK
+    return bool(mix.changes or mix.biases) or max(ranks_of(mix.parts).values(), default=0) > MAX_RANK
 
 
-def _merged_forward(layer: Any, merged: torch.Tensor) -> Any:
-    bias = layer.bias
+def _merged_forward(layer: Any, merged: torch.Tensor, bias: torch.Tensor | None) -> Any:
     if isinstance(layer, torch.nn.Linear):
         return lambda x: F.linear(x, merged, bias)
     options = (layer.stride, layer.padding, layer.dilation, layer.groups)
@@ -199,6 +225,7 @@ class ModelLoras:
         self.budget_bytes = budget_bytes
         self.unet = self.adapted[self.denoiser]
         self.policy = MergePolicy()
+        self.sizes = BatchSizes()
         self.merged = MergedWeights(self.unet, self.policy)
         self._place = (device.torch_device, dtype)
         self._device = device
