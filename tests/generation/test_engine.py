@@ -17,7 +17,7 @@ from visionsuit.core.config import Settings, StorageSettings
 from visionsuit.engine.diffusers_engine import DiffusersEngine
 from visionsuit.generation import service
 from visionsuit.generation.base_models import default_of, list_offered, sync_base_models
-from visionsuit.generation.order import LoraOrder
+from visionsuit.generation.order import Borders, HiresOrder, InitOrder, LoraOrder
 from visionsuit.generation.schemas import GenerationOut
 from visionsuit.jobs.worker import Worker
 from visionsuit.runtime import Runtime
@@ -96,6 +96,22 @@ def test_pictures_of_one_request_are_those_of_their_seeds(
     both = finished(tiny_site, people.user, submit(tiny_site, people.user, wanted), 120)
     second = finished(tiny_site, people.user, submit(tiny_site, people.user, replace(wanted, count=1, seed=12)), 120)
     assert np.abs(pixels(tiny_site, both, 1).astype(int) - pixels(tiny_site, second)).max() <= 1
+
+
+def test_a_result_is_worked_on_and_made_larger(
+    tiny_site: Runtime, people: People, run_worker: Callable[[Runtime], None]
+) -> None:
+    run_worker(tiny_site)
+    wanted = order("a dog", width=64, height=64, steps=4)
+    first = finished(tiny_site, people.user, submit(tiny_site, people.user, wanted), 120)
+    init = InitOrder(generation_image_id=first.images[0].id, strength=0.5, outpaint=Borders(right=32), mask_blur=0)
+    wider = replace(wanted, width=96, init=init)
+    grown = finished(tiny_site, people.user, submit(tiny_site, people.user, wider), 120)
+    assert np.array_equal(pixels(tiny_site, grown)[:, :64], pixels(tiny_site, first))
+    upscaled = replace(wanted, init=replace(init, strength=0.0, outpaint=None), hires=HiresOrder(1.5, 0.25))
+    larger = finished(tiny_site, people.user, submit(tiny_site, people.user, upscaled), 120)
+    assert pixels(tiny_site, larger).shape == (96, 96, 3)
+    assert (larger.step, larger.steps) == (1, 1)
 
 
 def test_a_running_render_is_cancelled_inside(
