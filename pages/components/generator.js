@@ -10,7 +10,6 @@ import { JobFeed, isActive } from "./job_feed.js";
 import "./job_progress.js";
 import "./lora_mixer.js";
 import { PromptChecker, counterOf, notesOf, withoutTags } from "./prompt_check.js";
-import { askSheet } from "./sheet_dialog.js";
 
 const FORM_KEY = "generate-form";
 const RECENT = 18;
@@ -133,7 +132,7 @@ class Generator extends View {
     });
     this.on("click", "[data-take-tags]", () => this.#takeTags());
     this.on("click", "[data-send]", () => this.#submit());
-    this.on("click", "[data-sheet]", () => this.#sheet());
+    this.on("click", "[data-sheet]", () => this.#sheet().catch(toastError));
     this.on("submit", "form", (event) => event.preventDefault());
     this.listen(
       this,
@@ -379,6 +378,7 @@ class Generator extends View {
     }
     const request = formRequest(this.#form);
     const titles = new Map(this.#form.loras.map((row) => [row.model_id, row.title]));
+    const { askSheet } = await import("./sheet_dialog.js");
     await askSheet({
       request,
       titles: request.loras.map((lora) => titles.get(lora.model_id)),

@@ -6,9 +6,9 @@ import { repeatCall } from "./generate_form.js";
 import { isActive } from "./job_feed.js";
 import { fileName, phaseOf } from "./job_progress.js";
 import { openLightbox } from "./lightbox.js";
-import { saveGeneration } from "./save_dialog.js";
 import "./tile_grid.js";
 
+const saveGeneration = async (...args) => (await import("./save_dialog.js")).saveGeneration(...args);
 const FILTERS = [
   ["", "All"],
   ["active", "Running"],

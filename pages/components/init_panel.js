@@ -1,8 +1,6 @@
 // "Start from a picture": which one, how much of it stays, a mask, and what is painted around it.
 import { View, api, define, formatBytes, html, icon, render, session, toastError } from "./core.js";
 import { SIDES, freshInit, isOutpainted, outpaintSize } from "./generate_modes.js";
-import { editMask } from "./mask_editor.js";
-import { pickPicture } from "./picture_picker.js";
 
 const TYPES = ["image/png", "image/jpeg", "image/webp"];
 /** Longest side of what is sent: more than any base model draws from. */
@@ -28,9 +26,9 @@ class InitPanel extends View {
       field.value = "";
       if (file) this.take(file);
     });
-    this.on("click", "[data-choose]", () => this.#choose());
+    this.on("click", "[data-choose]", () => this.#choose().catch(toastError));
     this.on("click", "[data-drop-source]", () => this.#set({ source: null, mask: null }));
-    this.on("click", "[data-mask]", () => this.#mask());
+    this.on("click", "[data-mask]", () => this.#mask().catch(toastError));
     this.on("click", "[data-unmask]", () => this.#set({ mask: null }));
     this.on("click", "[data-resize]", (event, button) => this.#set({ resize: button.dataset.resize }));
     this.on("input", "[data-init]", (event, field) => this.#number(field, false));
@@ -119,12 +117,14 @@ class InitPanel extends View {
   }
 
   async #choose() {
+    const { pickPicture } = await import("./picture_picker.js");
     const source = await pickPicture();
     if (source) this.begin(source);
   }
 
   async #mask() {
     const { source, mask } = this.#value;
+    const { editMask } = await import("./mask_editor.js");
     const blob = await editMask({ url: source.url, width: source.width, height: source.height, mask: mask?.url });
     if (!blob) return;
     if (blob.isEmpty) {

@@ -5,8 +5,6 @@ import { repeatCall } from "./generate_form.js";
 import { fileName } from "./job_progress.js";
 import { openLightbox } from "./lightbox.js";
 import { recipeText } from "./recipe.js";
-import { askUpscale, askVariation } from "./result_dialogs.js";
-import { saveGeneration } from "./save_dialog.js";
 
 /**
  * @param {{name: string, job: object, image?: object}} detail of the event `job-action`; without `image` the first
@@ -24,10 +22,12 @@ export async function actOnJob({ name, job, image }, page) {
       return page.send(json, path);
     },
     vary: async () => {
+      const { askVariation } = await import("./result_dialogs.js");
       const request = await askVariation(job, picture);
       if (request) await page.send(request);
     },
     upscale: async () => {
+      const { askUpscale } = await import("./result_dialogs.js");
       const request = await askUpscale(job, picture, page.bases.items.find((model) => model.id === job.request.base_model_id));
       if (request?.tooLarge) toast(`This picture is as large as it can be made with this base model: ${request.tooLarge} pixels a side.`, "info");
       else if (request) await page.send(request);
@@ -49,6 +49,7 @@ export async function actOnJob({ name, job, image }, page) {
 }
 
 async function keep(job, ids, { feed }) {
+  const { saveGeneration } = await import("./save_dialog.js");
   if (!(await saveGeneration(job, ids))) return;
   const { images } = feed.jobs.get(job.id) ?? job;
   feed.take({ id: job.id, images: images.map((image) => (!ids || ids.includes(image.id) ? { ...image, saved: true } : image)) });

@@ -1,10 +1,11 @@
 // A picture over the page it was opened from: arrows, swipe, Esc; the recipe in a rail that folds away.
 import { api, fragment, html, icon, render, store } from "./core.js";
-import { compareBox } from "./compare.js";
 import { isTyping, placeholderStyle, soften } from "./dom.js";
 import { bindCopy, recipeTemplate } from "./recipe.js";
 
 const SWIPE_PX = 48;
+/** Comes when it is first asked for. */
+let compareBox = null;
 
 /**
  * Open over the page.
@@ -153,6 +154,7 @@ class Lightbox {
     const items = this.#options.items();
     if (items.length < 2) return;
     const begins = this.#compared === null;
+    compareBox ??= (await import("./compare.js")).compareBox;
     this.#compared = begins ? items[this.#index] : null;
     const button = this.#dialog.querySelector("[data-compare]");
     button.setAttribute("aria-pressed", String(begins));

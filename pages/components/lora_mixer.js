@@ -3,7 +3,6 @@ import { View, api, define, html, icon, render, toastError } from "./core.js";
 import { placeholderStyle } from "./dom.js";
 import { askFits, knownFit } from "./lora_fits.js";
 import "./lora_meter.js";
-import { pickLoras } from "./lora_picker.js";
 
 export const MOST_LORAS = 12;
 const LIMIT = 2;
@@ -64,7 +63,7 @@ export class LoraMixer extends View {
   #dragged = -1;
 
   start() {
-    this.on("click", "[data-add]", () => this.#pick());
+    this.on("click", "[data-add]", () => this.#pick().catch(toastError));
     this.on("click", "[data-remove]", (event, button) => this.#change(indexOf(button), null));
     this.on("click", "[data-mute]", (event, button) => this.#toggle(indexOf(button), "muted"));
     this.on("click", "[data-solo]", (event, button) => this.#toggle(indexOf(button), "solo"));
@@ -167,14 +166,15 @@ export class LoraMixer extends View {
     this.dispatchEvent(new CustomEvent("mix-changed", { bubbles: true }));
   }
 
-  #pick() {
-    pickLoras({
+  async #pick() {
+    const { pickLoras } = await import("./lora_picker.js");
+    await pickLoras({
       baseModel: this.#baseModel,
       chosen: this.#rows.map((row) => row.model_id),
       most: MOST_LORAS,
       add: (card) => this.#add(card, {}),
       remove: (id) => this.#set(this.#rows.filter((row) => row.model_id !== id)),
-    }).catch(toastError);
+    });
   }
 
   #draw() {
