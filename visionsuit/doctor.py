@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from visionsuit.core.errors import AppError
 from visionsuit.engine.base import EngineError
-from visionsuit.engine.catalog import read_base_model
+from visionsuit.engine.catalog import list_base_models, read_base_model
 from visionsuit.runtime import Runtime
 
 #: A render library grows: below this, uploads and results are about to fail.
@@ -66,9 +66,9 @@ def check_storage(runtime: Runtime) -> str:
 
 def check_base_models(runtime: Runtime) -> str:
     folder = runtime.settings.models_dir
-    found = [read_base_model(path).label for path in sorted(folder.glob("*/")) if (path / "model_index.json").exists()]
+    found = [read_base_model(path).label for path in list_base_models(folder)]
     if not found:
-        raise CheckFailed(f"No base model in {folder.resolve()}. Put a diffusers folder there.")
+        raise CheckFailed(f"No base model in {folder.resolve()}. Put a diffusers folder or a checkpoint there.")
     return ", ".join(found)
 
 

@@ -15,7 +15,9 @@ from starlette.testclient import TestClient
 from tests.conftest import People
 from tests.engine.original import make_model, write_checkpoint
 from tests.engine.tiny import make_lora, make_tiny_sd
+from tests.engine.tiny_sd3 import make_tiny_sd3
 from tests.generation.conftest import make_card, order, submit
+from tests.postgres import both_databases
 from visionsuit.core.actor import Actor
 from visionsuit.core.errors import AppError
 from visionsuit.engine.base import Family
@@ -83,6 +85,7 @@ def test_a_checkpoint_in_the_models_folder_is_rendered_with(
         submit(site, people.user, wanted["other"])
 
 
+@both_databases
 def test_a_path_outside_the_models_folder(ask: Ask, site: Runtime, tmp_path: Path, weights: Path) -> None:
     shelf = tmp_path / "shelf"
     added = ask("POST", "", {"path": str(shelf / "tiny"), "label": "Shelf"}, status=201)
@@ -109,6 +112,7 @@ def test_paths_stay_inside_allowed_folders(ask: Ask, site: Runtime, weights: Pat
     assert (error["code"], error["field"]) == ("bad_base_model", "path")
 
 
+@both_databases
 def test_labels_defaults_and_order_stay_when_the_folder_is_read_again(ask: Ask, site: Runtime, weights: Path) -> None:
     for name in ("a", "b"):
         shutil.copytree(weights / "tiny", site.settings.models_dir / name)
@@ -158,6 +162,19 @@ def test_what_makes_no_sense_is_refused(
     assert (error["code"], error["field"]) == ("bad_base_model", field)
 
 
+def test_a_sampler_that_its_kind_does_not_have_is_refused(
+    ask: Ask, site: Runtime, people: People, tmp_path: Path
+) -> None:
+    make_tiny_sd3(site.settings.models_dir / "three")
+    [three] = ask("POST", "/sync")["items"]
+    [offered] = ask("GET", "")["items"]
+    assert (offered["samplers"], offered["default"]["sampler"]) == (["euler"], "euler")
+    submit(site, people.user, order(width=64, height=64))
+    with pytest.raises(AppError, match="This sampler is not known; there are: euler"):
+        submit(site, people.user, order(width=64, height=64, sampler="ddim"))
+    ask("PATCH", f"/{three['id']}", {"default": {"sampler": "ddim"}}, status=422)
+
+
 def test_roles_and_switch_decide_who_sees_it(ask: Ask, site: Runtime, weights: Path, people: People) -> None:
     shutil.copytree(weights / "tiny", site.settings.models_dir / "a")
     [a] = ask("POST", "/sync")["items"]
@@ -171,6 +188,7 @@ def test_roles_and_switch_decide_who_sees_it(ask: Ask, site: Runtime, weights: P
         assert ask("GET", "/all", status=403, who=who)["error"]["code"] == "not_permitted"
 
 
+@both_databases
 def test_what_lies_in_the_models_folder_is_not_deleted(ask: Ask, site: Runtime, weights: Path, people: People) -> None:
     shutil.copytree(weights / "tiny", site.settings.models_dir / "a")
     [a] = ask("POST", "/sync")["items"]

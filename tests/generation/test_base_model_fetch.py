@@ -18,6 +18,7 @@ from tests.conftest import People
 from tests.engine.tiny import make_tiny_sd
 from tests.hub_server import FakeHub, serve_hub
 from tests.jobs.conftest import until
+from tests.postgres import both_databases
 from visionsuit.core.config import HubSettings, Settings
 from visionsuit.engine.catalog import read_base_model
 from visionsuit.generation import hub as hub_module
@@ -91,6 +92,7 @@ def begun(site: Runtime, added: dict[str, Any]) -> list[Path]:
     return [part for part in parts if part.stat().st_size]
 
 
+@both_databases
 @pytest.mark.usefixtures("fetcher")
 def test_a_repository_comes_with_what_it_needs_and_nothing_else(
     ask: Ask, hub: FakeHub, site: Runtime, tiny: Path

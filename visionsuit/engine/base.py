@@ -28,6 +28,12 @@ class Family(StrEnum):
     OTHER = "other"
 
 
+def samplers_for(family: str) -> dict[str, str]:
+    """Those of SAMPLERS that base models of a family are rendered with."""
+    flows = family in (Family.SD3, Family.FLUX)
+    return {key: label for key, label in SAMPLERS.items() if key in FLOW_SAMPLERS or not flows}
+
+
 class Phase(StrEnum):
     LOADING = "loading"
     ENCODING = "encoding"
@@ -48,6 +54,8 @@ SAMPLERS: dict[str, str] = {
     "unipc": "UniPC",
     "lcm": "LCM",
 }
+#: What there is for models that flow in a straight line from noise to picture.
+FLOW_SAMPLERS = ("euler",)
 SCHEDULES: dict[str, str] = {
     "default": "As the model says",
     "normal": "Normal",

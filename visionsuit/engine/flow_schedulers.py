@@ -5,10 +5,7 @@ from typing import Any
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
-from visionsuit.engine.base import SAMPLERS, EngineError
-
-#: Samplers that there are for such models.
-FLOW_SAMPLERS = ("euler",)
+from visionsuit.engine.base import FLOW_SAMPLERS, SAMPLERS, EngineError
 
 
 class FlowEuler(FlowMatchEulerDiscreteScheduler):

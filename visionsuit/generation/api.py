@@ -7,7 +7,7 @@ from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
 
 from visionsuit.core.paging import DEFAULT_LIMIT, MAX_LIMIT
-from visionsuit.engine.base import SAMPLERS, SCHEDULES
+from visionsuit.engine.base import SAMPLERS, SCHEDULES, samplers_for
 from visionsuit.galleries.out import gallery_tiles
 from visionsuit.generation import service
 from visionsuit.generation.base_models import default_of, list_offered
@@ -38,10 +38,15 @@ register_counter("generations", count_renders)
 def list_base_models(ctx: ReadCtxDep) -> BaseModelListOut:
     """Base models with their defaults and limits, and the names of samplers and schedules."""
     offered = list_offered(ctx)
-    copied = set(BaseModelOut.model_fields) - {"id", "is_default"}
+    copied = set(BaseModelOut.model_fields) - {"id", "samplers", "is_default"}
     return BaseModelListOut(
         items=[
-            BaseModelOut(id=row.public_id, is_default=row is default_of(offered), **row.model_dump(include=copied))
+            BaseModelOut(
+                id=row.public_id,
+                samplers=list(samplers_for(row.family)),
+                is_default=row is default_of(offered),
+                **row.model_dump(include=copied),
+            )
             for row in offered
         ],
         samplers=[ChoiceOut(id=key, label=label) for key, label in SAMPLERS.items()],

@@ -15,7 +15,7 @@ from visionsuit.core.clock import utcnow
 from visionsuit.core.errors import Conflict, InvalidInput, NotFound
 from visionsuit.core.permissions import Permission, require
 from visionsuit.core.text import clean_text
-from visionsuit.engine.base import SAMPLERS, SCHEDULES, ModelUnloadable
+from visionsuit.engine.base import SCHEDULES, ModelUnloadable, samplers_for
 from visionsuit.engine.catalog import BaseModelInfo, is_checkpoint, read_base_model
 from visionsuit.generation.base_model_fetch import FETCH_QUEUE, KIND, fetching_dir, find_row
 from visionsuit.generation.base_models import NOT_FETCHED, describe, is_inside_allowed, sync_base_models
@@ -331,7 +331,7 @@ def _default(value: Mapping[str, Any], row: BaseModel, most_steps: int) -> dict[
         raise BadBaseModel(f"Steps are 1 to {most_steps}.", field="default.steps")
     if not 0 <= given.get("guidance", 1) <= MAX_GUIDANCE:
         raise BadBaseModel(f"Guidance is 0 to {MAX_GUIDANCE:g}.", field="default.guidance")
-    for name, known in (("sampler", SAMPLERS), ("schedule", SCHEDULES)):
+    for name, known in (("sampler", samplers_for(row.family)), ("schedule", SCHEDULES)):
         if name in given and given[name] not in known:
             raise BadBaseModel(f"Known are {', '.join(known)}.", field=f"default.{name}")
     return given

@@ -9,7 +9,7 @@ from typing import Any
 from visionsuit.core.config import Limits
 from visionsuit.core.errors import InvalidInput
 from visionsuit.core.text import clean_text
-from visionsuit.engine.base import SAMPLERS, SCHEDULES
+from visionsuit.engine.base import SCHEDULES, samplers_for
 from visionsuit.generation.tables import BaseModel
 
 SEEDS = 2**32
@@ -119,7 +119,7 @@ def complete(order: Order, base: BaseModel, limits: Limits, *, size: tuple[int, 
         "guidance": check_number(order.guidance, default["guidance"], "guidance", 0.0, MAX_GUIDANCE),
         "seed": check_seed(order.seed, "seed"),
         "count": check_whole(order.count, 1, "count", 1, limits.images_per_request),
-        "sampler": check_choice(order.sampler, default["sampler"], "sampler", SAMPLERS),
+        "sampler": check_choice(order.sampler, default["sampler"], "sampler", samplers_for(base.family)),
         "schedule": check_choice(order.schedule, default["schedule"], "schedule", SCHEDULES),
     }
 

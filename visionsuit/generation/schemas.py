@@ -255,6 +255,7 @@ class BaseModelOut(BaseModel):
     size_step: int
     prompt_tokens: int = Field(description="Tokens that one chunk of the prompt holds.")
     suggestions: list[str]
+    samplers: list[str] = Field(description="Ids of the samplers that it is rendered with.")
     is_default: bool
 
 
