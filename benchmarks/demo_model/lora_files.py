@@ -24,8 +24,8 @@ CARDS = {
     "night": ("Night shift", "Glowing gradients on deep navy.", ["style", "gradient", "dark"]),
 }
 COVERS = {
-    "line-art": ("panda", "dog", "house", "guitar"),
-    "outlined": ("guitar", "cat", "snowman", "dog"),
+    "line-art": ("panda", "mushroom", "house", "avocado"),
+    "outlined": ("cat", "ghost", "key", "cherries"),
     "night": ("rocket", "moon", "fox", "car"),
 }
 _MATRICES = {"lora_A": "lora_down", "lora_B": "lora_up"}
