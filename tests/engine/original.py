@@ -3,6 +3,7 @@ checkpoints in one file, in the layout of the original training code."""
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -109,14 +110,11 @@ def write_checkpoint(
 def original_weights(folder: Path) -> dict[str, torch.Tensor]:
     config = json.loads((folder / "unet" / "config.json").read_text())
     is_xl, is_sd2 = (folder / "text_encoder_2").is_dir(), config["use_linear_projection"]
-    # A sampler stands behind the attention, if there is one.
-    slot = "2" if is_xl else "1"
     found = {
-        f"model.diffusion_model.{_unet_name(name, config['layers_per_block'], slot)}": tensor
-        for name, tensor in _weights(folder, "unet").items()
+        f"model.diffusion_model.{unet_name(name, config)}": tensor for name, tensor in _weights(folder, "unet").items()
     }
     for name, tensor in _weights(folder, "vae").items():
-        original = _vae_name(name)
+        original = vae_name(name)
         is_matrix = ".attn_1." in original and name.endswith("weight") and tensor.dim() == 2
         found[f"first_stage_model.{original}"] = tensor[:, :, None, None] if is_matrix else tensor
     text = {name.removeprefix("text_model."): tensor for name, tensor in _weights(folder, "text_encoder").items()}
@@ -143,7 +141,9 @@ def _weights(folder: Path, part: str) -> dict[str, torch.Tensor]:
     return load_file(file)
 
 
-def _unet_name(name: str, layers: int, slot: str) -> str:
+def unet_name(name: str, config: Mapping[str, Any]) -> str:
+    """A weight's name in the training code; `config` of the diffusers UNet."""
+    layers = config["layers_per_block"]
     for new, old in (
         ("time_embedding.linear_1", "time_embed.0"), ("time_embedding.linear_2", "time_embed.2"),
         ("add_embedding.linear_1", "label_emb.0.0"), ("add_embedding.linear_2", "label_emb.0.2"),
@@ -159,7 +159,9 @@ def _unet_name(name: str, layers: int, slot: str) -> str:
             name = name.replace(f".{new}.", f".{old}.")
     name = re.sub(r"mid_block\.attentions\.0", "middle_block.1", name)
     name = re.sub(r"mid_block\.resnets\.(\d)", lambda found: f"middle_block.{2 * int(found[1])}", name)
-    for block in range(2):
+    for block, kind in enumerate(config["up_block_types"]):
+        # A sampler stands behind the attention, if there is one.
+        slot = 2 if kind.startswith("CrossAttn") else 1
         name = name.replace(
             f"down_blocks.{block}.downsamplers.0.conv", f"input_blocks.{(layers + 1) * (block + 1)}.0.op"
         )
@@ -169,11 +171,12 @@ def _unet_name(name: str, layers: int, slot: str) -> str:
             name = name.replace(f"down_blocks.{block}.attentions.{layer}.", f"input_blocks.{down}.1.")
             name = name.replace(f"up_blocks.{block}.resnets.{layer}.", f"output_blocks.{up}.0.")
             name = name.replace(f"up_blocks.{block}.attentions.{layer}.", f"output_blocks.{up}.1.")
-        name = name.replace(f"up_blocks.{block}.upsamplers.0.conv.", f"output_blocks.{block * (layers + 1) + layers}.")
-    return re.sub(r"^(output_blocks\.\d+)\.(weight|bias)$", rf"\1.{slot}.conv.\2", name)
+        last = block * (layers + 1) + layers
+        name = name.replace(f"up_blocks.{block}.upsamplers.0.conv.", f"output_blocks.{last}.{slot}.conv.")
+    return name
 
 
-def _vae_name(name: str) -> str:
+def vae_name(name: str) -> str:
     name = re.sub(r"down_blocks\.(\d)\.resnets\.", r"down.\1.block.", name)
     name = re.sub(r"up_blocks\.(\d)\.resnets\.", lambda found: f"up.{3 - int(found[1])}.block.", name)
     name = re.sub(r"down_blocks\.(\d)\.downsamplers\.0\.", r"down.\1.downsample.", name)

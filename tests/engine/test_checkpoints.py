@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from tests.engine.conftest import Renderer
-from tests.engine.original import make_model, original_weights, write_checkpoint
+from tests.engine.original import make_model, original_weights, unet_name, vae_name, write_checkpoint
 from tests.engine.plain import load_plain
 from tests.engine.tiny import make_lora
 from visionsuit.engine.base import Family, IncompatibleLora, LoraRef, ModelUnloadable
@@ -208,6 +208,48 @@ def test_real_sizes_are_known_by_the_header_alone(tmp_path: Path) -> None:
             assert checkpoint.configs["text_encoder_2"]["num_attention_heads"] == 20
 
 
+@pytest.mark.parametrize("family", FAMILIES, ids=str)
+def test_every_weight_of_the_real_models_has_its_place(tmp_path: Path, family: Family) -> None:
+    """The header of a checkpoint of full size gives diffusers' models of full size, name by name and shape by shape."""
+    width, blocks, depth = {
+        Family.SD1: (768, (320, 640, 1280, 1280), (1, 1, 1, 0)),
+        Family.SD2: (1024, (320, 640, 1280, 1280), (1, 1, 1, 0)),
+        Family.SDXL: (2048, (320, 640, 1280), (0, 2, 10)),
+    }[family]
+    down = tuple("CrossAttnDownBlock2D" if layers else "DownBlock2D" for layers in depth)
+    up = tuple("CrossAttnUpBlock2D" if layers else "UpBlock2D" for layers in reversed(depth))
+    extra = {"addition_embed_type": "text_time", "addition_time_embed_dim": 256}
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(
+            block_out_channels=blocks, down_block_types=down, up_block_types=up, cross_attention_dim=width,
+            attention_head_dim=8 if family is Family.SD1 else tuple(channels // 64 for channels in blocks),
+            use_linear_projection=family is not Family.SD1,
+            transformer_layers_per_block=(1, 2, 10) if family is Family.SDXL else 1,
+            **(extra | {"projection_class_embeddings_input_dim": 2816} if family is Family.SDXL else {}),
+        )  # fmt: skip
+        vae = AutoencoderKL(
+            block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4,
+            down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+        )  # fmt: skip
+    shapes = _real_shapes(family, width, blocks, depth)
+    shapes = {name: shape for name, shape in shapes.items() if not name.startswith(("model.", "first_stage_model."))}
+    for name, weight in unet.state_dict().items():
+        shapes[f"model.diffusion_model.{unet_name(name, unet.config)}"] = tuple(weight.shape)
+    for name, weight in vae.state_dict().items():
+        original = vae_name(name)
+        is_matrix = ".attn_1." in original and weight.dim() == 2
+        shapes[f"first_stage_model.{original}"] = (*weight.shape, 1, 1) if is_matrix else tuple(weight.shape)
+    _write_header(tmp_path / "real.safetensors", shapes)
+    checkpoint = read_checkpoint(tmp_path / "real.safetensors")
+    for part, module in (("unet", unet), ("vae", vae)):
+        assert checkpoint.shapes[part] == {name: tuple(weight.shape) for name, weight in module.state_dict().items()}
+        with torch.device("meta"):
+            built = type(module)(**checkpoint.configs[part])
+        assert {name: tuple(weight.shape) for name, weight in built.state_dict().items()} == checkpoint.shapes[part]
+    heads = "attention_head_dim"
+    assert list(np.ravel(checkpoint.configs["unet"][heads])) == list(np.ravel(unet.config[heads]))
+
+
 DAMAGES = {
     "empty": "too short",
     "cut in the header": "ends within its header",
@@ -222,7 +264,7 @@ DAMAGES = {
     "sd3": "Stable Diffusion 3",
     "flux": "Flux",
     "refiner": "refiner",
-    "inpainting": "inpainting",
+    "pix2pix": "made for another task",
     "no heads": "is no whole checkpoint",
 }
 
@@ -260,9 +302,9 @@ def test_what_is_no_whole_checkpoint_is_refused(folders: dict[Family, Path], tmp
         save_file({"double_blocks.0.img_attn.proj.weight": one}, path)
     elif damage == "refiner":
         save_file(tensors | {"conditioner.embedders.0.model.ln_final.weight": one}, path)
-    elif damage == "inpainting":
+    elif damage == "pix2pix":
         name = "model.diffusion_model.input_blocks.0.0.weight"
-        save_file(tensors | {name: torch.zeros(32, 9, 3, 3)}, path)
+        save_file(tensors | {name: torch.zeros(32, 8, 3, 3)}, path)
     elif damage == "no heads":
         save_file({name: tensor for name, tensor in tensors.items() if ".attn2.to_k" not in name}, path)
     with pytest.raises(ModelUnloadable, match=r"bad\.safetensors") as caught:
