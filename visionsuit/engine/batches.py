@@ -1,8 +1,7 @@
 """Pictures of one model and size that share calls of the UNet, each at its own step with its own LoRA mix."""
 
-import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,6 +9,8 @@ import torch
 
 from visionsuit.engine.base import OutOfDeviceMemory
 from visionsuit.engine.base_models import LoadedModel
+from visionsuit.engine.batch_sizes import SizeKey
+from visionsuit.engine.call_timer import CallTimer
 from visionsuit.engine.conditioning import join
 from visionsuit.engine.devices import is_out_of_memory
 from visionsuit.engine.lora_names import Shape
@@ -73,6 +74,7 @@ class Batch:
         self._pool: SlotPool | None = None
         self._plan: _Plan | None = None
         self._merged: MixKey | None = None
+        self._timer = CallTimer(model.device)
 
     @property
     def is_empty(self) -> bool:
@@ -108,11 +110,10 @@ class Batch:
         """
         if self._plan is None:
             self._arrange()
-        began = time.perf_counter()
         try:
             if self._plan is None:
                 self._plan = self._make_plan()
-                began = time.perf_counter()
+            self._timer.start()
             answers = self._call(self.rows, self._plan)
         except Exception as error:  # only CUDA has a type of its own for being out of memory
             if is_out_of_memory(error) and (len(self.rows) == 1 or self.key.shape):
@@ -120,7 +121,7 @@ class Batch:
             self._shrink() if is_out_of_memory(error) else self._step_one_by_one()
         else:
             self._advance(self.rows, answers)
-            self._measure(time.perf_counter() - began)
+            self._timer.stop(self._measure())
         return self._take_finished()
 
     def close(self) -> None:
@@ -175,6 +176,7 @@ class Batch:
 
     def _shrink(self) -> None:
         """After a call was too large: half of the pictures wait, with all they have got."""
+        self.model.loras.sizes.note_too_many(self._size_of(self.rows), len(self.rows))
         self.cap = max(1, len(self.rows) // 2)
         self._plan = None
 
@@ -197,12 +199,20 @@ class Batch:
             own.sort(key=lambda row: (row.calls_left, row.number))
             order += [(turn, number, row) for turn, row in enumerate(own)]
         order.sort(key=lambda entry: entry[:2])
-        chosen = {id(row) for row in self._that_fit([row for _, _, row in order[: self.cap]])}
+        most = self._most([row for _, _, row in order])
+        chosen = {id(row) for row in self._that_fit([row for _, _, row in order[:most]])}
         out = [row for row in self.rows if id(row) not in chosen]
         joining = [row for row in self.waiting if id(row) in chosen]
         self._keep([row for row in self.rows if id(row) in chosen])
         self.rows += joining
         self.waiting = [row for row in self.waiting if id(row) not in chosen] + out
+
+    def _most(self, rows: list[Row]) -> int:
+        return self.cap if self.key.shape else self.model.loras.sizes.most(self._size_of(rows), self.cap)
+
+    def _size_of(self, rows: list[Row]) -> SizeKey:
+        beside = self._merged is None and any(row.mix.key for row in rows)
+        return self.key.height, self.key.width, self.key.rows, beside
 
     def _that_fit(self, rows: list[Row]) -> list[Row]:
         """As many of `rows` as their LoRAs have slots in memory; at least one."""
@@ -287,6 +297,12 @@ class Batch:
     def _call_key(self) -> CallKey:
         return self.key.height, self.key.width, self.key.rows, len(self.rows)
 
-    def _measure(self, seconds: float) -> None:
-        uses_slots = self._merged is None and any(row.mix.key for row in self.rows)
-        self.model.loras.policy.note_call(self._call_key, slots=uses_slots, seconds=seconds)
+    def _measure(self) -> Callable[[float], None]:
+        """What to do with the seconds of the call that was just made."""
+        loras, size, call, pictures = self.model.loras, self._size_of(self.rows), self._call_key, len(self.rows)
+
+        def note(seconds: float) -> None:
+            loras.policy.note_call(call, slots=size[-1], seconds=seconds)
+            loras.sizes.note_call(size, pictures, seconds)
+
+        return note

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from visionsuit.engine.base import Family, LoraRef
+from visionsuit.engine.batch_sizes import BatchSizes
 from visionsuit.engine.compat import BaseShapes
 from visionsuit.engine.devices import Device
 from visionsuit.engine.lora_names import Component, ModuleIndex, Shape
@@ -224,6 +225,7 @@ class ModelLoras:
         self.budget_bytes = budget_bytes
         self.unet = self.adapted[self.denoiser]
         self.policy = MergePolicy()
+        self.sizes = BatchSizes()
         self.merged = MergedWeights(self.unet, self.policy)
         self._place = (device.torch_device, dtype)
         self._device = device
