@@ -22,6 +22,7 @@ from visionsuit.core.actor import Actor
 from visionsuit.core.errors import AppError
 from visionsuit.engine.base import Family
 from visionsuit.engine.mock import MockEngine
+from visionsuit.generation.base_model_fetch import fetching_dir
 from visionsuit.generation.base_models import list_offered, sync_base_models
 from visionsuit.generation.order import LoraOrder
 from visionsuit.main import create_api, guarded
@@ -186,6 +187,15 @@ def test_roles_and_switch_decide_who_sees_it(ask: Ask, site: Runtime, weights: P
         assert list_offered(ctx) == []
     for who in (people.user, people.curator):
         assert ask("GET", "/all", status=403, who=who)["error"]["code"] == "not_permitted"
+
+
+def test_beginnings_of_downloads_that_left_the_list_are_removed(ask: Ask, site: Runtime) -> None:
+    added = ask("POST", "", {"repo_id": "a/b"}, status=201)
+    for name in (added["id"], "gone"):
+        (fetching_dir(site.settings.models_dir, name) / "x").mkdir(parents=True)
+    sync_base_models(site)
+    assert [place.name for place in (site.settings.models_dir / ".fetching").iterdir()] == [added["id"]]
+    assert ask("GET", "/all")["items"][0]["trouble"] == "It is not downloaded yet."
 
 
 @both_databases

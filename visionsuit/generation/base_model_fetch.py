@@ -16,7 +16,7 @@ from visionsuit.core.actor import SYSTEM
 from visionsuit.core.errors import Conflict
 from visionsuit.engine.base import ModelUnloadable
 from visionsuit.engine.catalog import BaseModelInfo, read_base_model
-from visionsuit.generation.base_models import describe
+from visionsuit.generation.base_models import FETCHING, describe
 from visionsuit.generation.hub import FetchStopped, Hub, HubFile, HubLied, HubRepo
 from visionsuit.generation.hub_choice import choose_folder, choose_one, find_index
 from visionsuit.generation.tables import BaseModel
@@ -42,7 +42,7 @@ class NameTaken(Conflict):
 
 
 def fetching_dir(models_dir: Path, public_id: str) -> Path:
-    return models_dir / ".fetching" / public_id
+    return models_dir / FETCHING / public_id
 
 
 def fetch(work: Work) -> Finish:

@@ -1,5 +1,6 @@
 """The list of base models: filled from the models folder, read by pickers, limited by role."""
 
+import shutil
 from pathlib import Path
 
 import structlog
@@ -20,6 +21,8 @@ log = structlog.get_logger()
 _DEMO_FOLDER = "demo"
 _GONE = "Its folder is no longer in the models folder."
 _OUTSIDE = "Its folder is not one that base models may be taken from any more."
+#: Downloads on their way, in the models folder.
+FETCHING = ".fetching"
 NOT_FETCHED = "It is not downloaded yet."
 
 
@@ -51,6 +54,15 @@ def sync_base_models(runtime: Runtime) -> None:
             ctx.session.add(row)
         if known and not any(row.is_default for row in known.values()):
             min(known.values(), key=lambda row: (row.trouble is not None, row.position)).is_default = True
+        kept = {row.public_id for row in known.values()}
+    _drop_left_downloads(runtime.settings.models_dir / FETCHING, kept)
+
+
+def _drop_left_downloads(folder: Path, kept: set[str]) -> None:
+    """Beginnings of what left the list while it was downloaded by a process that died."""
+    for place in folder.iterdir() if folder.is_dir() else ():
+        if place.name not in kept:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def _look(runtime: Runtime) -> tuple[dict[str, BaseModelInfo], dict[str, str]]:
