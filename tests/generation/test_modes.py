@@ -287,3 +287,14 @@ def test_a_render_that_waits_for_days_still_has_its_upload(user: Site, start_wor
     user.wait(answer["id"])
     with user.runtime.open_ctx(user.actor, read_only=True) as ctx:
         assert get_generation(ctx, answer["id"]).request["init"]["input_id"] == upload
+
+
+def test_a_bucket_is_asked_for_and_recorded(user: Site, worker: Worker) -> None:
+    done = user.render(bucket=2)
+    assert done["request"]["bucket"] == 2
+    texts = read_texts(user.file(done["images"][0]))
+    assert any('"bucket":2' in text.replace(" ", "") for text in texts.values())
+    plain = user.render()
+    assert plain["request"]["bucket"] == 0
+    assert user.render(bucket=0)["request"]["bucket"] == 0
+    assert user.error(bucket=3) == (422, "invalid_request", "bucket")

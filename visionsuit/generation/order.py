@@ -9,7 +9,7 @@ from typing import Any
 from visionsuit.core.config import Limits
 from visionsuit.core.errors import InvalidInput
 from visionsuit.core.text import clean_text
-from visionsuit.engine.base import SCHEDULES, samplers_for
+from visionsuit.engine.base import BUCKETS, SCHEDULES, samplers_for
 from visionsuit.generation.tables import BaseModel
 
 SEEDS = 2**32
@@ -94,6 +94,7 @@ class Order:
     init: InitOrder | None = None
     hires: HiresOrder | None = None
     variation: VariationOrder | None = None
+    bucket: int | None = None
 
 
 def complete(order: Order, base: BaseModel, limits: Limits, *, size: tuple[int, int] | None = None) -> dict[str, Any]:
@@ -121,6 +122,7 @@ def complete(order: Order, base: BaseModel, limits: Limits, *, size: tuple[int, 
         "count": check_whole(order.count, 1, "count", 1, limits.images_per_request),
         "sampler": check_choice(order.sampler, default["sampler"], "sampler", samplers_for(base.family)),
         "schedule": check_choice(order.schedule, default["schedule"], "schedule", SCHEDULES),
+        "bucket": _bucket(order.bucket),
     }
 
 
@@ -189,6 +191,12 @@ def check_number(value: float | None, default: float, field: str, least: float, 
     if isinstance(number, bool) or not math.isfinite(number) or not least <= number <= most:
         raise BadOrder(f"The {_spoken(field)} must be a number from {least:g} to {most:g}.", field=field)
     return float(number)
+
+
+def _bucket(value: int | None) -> int:
+    if value and value not in BUCKETS:
+        raise BadOrder(f"A bucket holds {', '.join(map(str, BUCKETS))} pictures, not {value}.", field="bucket")
+    return value or 0
 
 
 def check_choice(value: str | None, default: str, field: str, known: Mapping[str, str]) -> str:

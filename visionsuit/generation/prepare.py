@@ -219,4 +219,5 @@ def _for_engine(
         ),
         init=init,
         variation=Variation(tuple(kind.variation_seeds), variation["strength"]) if variation else None,
+        bucket=request.get("bucket", 0),
     )

@@ -47,6 +47,7 @@ def recipe_of(request: Mapping[str, Any], cell: Cell) -> Recipe:
         hires_steps=hires["steps"] if hires else None,
         variation_seed=cell.variation_seed,
         variation_strength=variation["strength"] if variation else None,
+        bucket=request.get("bucket") or None,
     )
 
 

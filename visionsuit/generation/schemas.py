@@ -61,6 +61,11 @@ class GenerationIn(BaseModel):
     )
     hires: HiresIn | None = None
     variation: VariationIn | None = None
+    bucket: int | None = Field(
+        None,
+        description="1, 2, 4 or 8: every call of the model has so many pictures, and the same request on the same "
+        "machine is the same to the last bit, whatever else runs. Slower; left out, all is equal but for rounding.",
+    )
 
     def as_order(self) -> Order:
         fields = self.model_dump(exclude={"loras", "init", "hires", "variation"})
@@ -173,6 +178,7 @@ class RequestOut(BaseModel):
     init: InitOut | None = None
     hires: HiresOut | None = None
     variation: VariationIn | None = None
+    bucket: int = Field(0, description="Pictures in every call in the reproducible mode; 0 without it.")
     sheet: SheetSidesOut | None = None
 
 

@@ -66,6 +66,7 @@ class Recipe(BaseModel):
     Attributes:
         strength: of the picture it began with; `masked`: parts of that were kept; `outpaint`: pixels beyond each edge.
         hires_scale, hires_strength, hires_steps: of a second, larger pass; `width` and `height` are the first's.
+        bucket: pictures in every call of the model, where that was fixed so that the picture can be had to the bit.
         variation_seed, variation_strength: another seed's noise, and the way to it in 0..1.
         template: the prompt as it was written, with choices and LoRA tags, where `prompt` is what came of it.
     """
@@ -95,4 +96,5 @@ class Recipe(BaseModel):
     hires_steps: Whole = None
     variation_seed: Whole = None
     variation_strength: Number = None
+    bucket: Whole = None
     raw: Annotated[str | None, _clip(MAX_RAW_CHARACTERS)] = None
