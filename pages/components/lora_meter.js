@@ -81,7 +81,7 @@ class LoraMeter extends View {
       html`<section class="vs-meter" aria-label="How the LoRAs get on">
         <header class="vs-meter-head">${icon(trouble ? "alert" : "mix", { size: 15 })}<span>${headline(trouble, answer)}</span>
           ${(pairs.length > FIRST || (pairs.length > 1 && trouble < pairs.length)) && html`<button type="button" class="link" data-all aria-expanded="${this.#open ? "true" : "false"}">${this.#open ? "Less" : pairs.length > FIRST ? `All ${pairs.length} pairs` : "More"}</button>`}</header>
-        <ul>${shown.map((pair) => pairTemplate(pair, titles, this.#open || pairs.length === 1))}</ul>
+        <div class="vs-meter-pairs" role="list">${shown.map((pair) => pairTemplate(pair, titles, this.#open || pairs.length === 1))}</div>
         ${answer.unmeasured.length > 0 && html`<p class="faint">Not measured: ${answer.unmeasured.map((number) => `“${titles[number]}”`).join(", ")}. The file does not fit the base model, or cannot be read.</p>`}
       </section>`,
     );
@@ -99,11 +99,11 @@ function pairTemplate(pair, titles, wordy) {
   const [first, second] = [titles[pair.first], titles[pair.second]];
   const percent = Math.round(pair.share * 100);
   const label = `Strength: ${first} ${percent} percent, ${second} ${100 - percent} percent. Overlap ${Math.round(pair.overlap * 100)} percent.`;
-  return html`<li data-key="${`${pair.first}-${pair.second}`}" data-level="${TROUBLE.has(pair.verdict) ? "warn" : pair.verdict === "similar" ? "note" : "calm"}">
+  return html`<div class="vs-meter-pair" role="listitem" data-key="${`${pair.first}-${pair.second}`}" data-level="${TROUBLE.has(pair.verdict) ? "warn" : pair.verdict === "similar" ? "note" : "calm"}">
     <div class="vs-meter-names" aria-hidden="true"><span class="ellipsis">${first}</span><span class="vs-meter-overlap" title="How much they do the same thing to the same layers">${overlapText(pair)}</span><span class="ellipsis">${second}</span></div>
     <div class="vs-meter-bar" role="img" aria-label="${label}" style="--share:${percent}%"></div>
     ${(wordy || pair.verdict === "similar" || TROUBLE.has(pair.verdict)) && html`<p>${pair.sentence}</p>`}
-  </li>`;
+  </div>`;
 }
 
 function overlapText(pair) {
