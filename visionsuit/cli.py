@@ -113,3 +113,7 @@ def main() -> None:
     except AppError as error:
         console.print(f"Error: {error.message}", style="red", markup=False)
         raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

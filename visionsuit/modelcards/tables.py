@@ -49,7 +49,11 @@ class ModelVersion(SQLModel, table=True):
     """One file of a card, in bucket `models`. Exactly one version of a card is primary."""
 
     __tablename__ = "model_version"
-    __table_args__ = (sa.UniqueConstraint("card_id", "label"),)
+    __table_args__ = (
+        sa.UniqueConstraint("card_id", "label"),
+        # LoRA tags in prompts name files.
+        sa.Index("ix_model_version_lower_file_name", sa.text("lower(file_name)")),
+    )
 
     id: int | None = Field(default=None, primary_key=True)
     public_id: str = Field(default_factory=new_id, unique=True, max_length=32)
