@@ -109,6 +109,14 @@ TABLE: dict[str, Row] = {
     "POST /api/queue/pause": Row(ADMINS),
     "POST /api/queue/resume": Row(ADMINS),
     "GET /api/queue/failures": Row(ADMINS),
+    "POST /api/queue/drain": Row(ADMINS),
+    "POST /api/queue/clear": Row(ADMINS),
+    "POST /api/queue/jobs/{job}/cancel": Row(ADMINS),
+    "POST /api/queue/jobs/{job}/retry": Row(ADMINS),
+    "PATCH /api/queue/jobs/{job}": Row(ADMINS, {"priority": 1}),
+    "GET /api/queue/blocks": Row(ADMINS),
+    "PUT /api/queue/blocks/{victim}": Row(ADMINS, {"reason": "r"}),
+    "DELETE /api/queue/blocks/{victim}": Row(ADMINS),
     "GET /api/tags": Row(NOBODY_REFUSED),
     "GET /api/images": Row(NOBODY_REFUSED),
     "GET /api/images/{image}": Row(OWNERS_AND_ADMINS),
@@ -132,6 +140,7 @@ TABLE: dict[str, Row] = {
 MISSING_EVEN_SO = (
     "GET /api/models/{card}/versions/{version}/download",
     "POST /api/models/{card}/versions/{version}/test-sheet",
+    "DELETE /api/queue/blocks/{victim}",
 )
 
 

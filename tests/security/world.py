@@ -66,6 +66,7 @@ def build_world(runtime: Runtime, people: People, client: TestClient) -> World:
         add_items(ctx, gallery, images=[image])
         render = generation.submit(ctx, Order(prompt="a secret prompt", steps=2, seed=1))
         base_model_id = list_offered(ctx)[0].public_id
+        job_id = generation.job_of(ctx, render).public_id
     with runtime.open_ctx(owner, read_only=True) as ctx:
         detail = client.get(f"/api/models/{card.public_id}", headers=world.headers("owner")).json()
     world.ids = {
@@ -75,6 +76,7 @@ def build_world(runtime: Runtime, people: People, client: TestClient) -> World:
         "gallery": gallery.public_id,
         "generation": render.public_id,
         "base_model": base_model_id,
+        "job": job_id,
         "object": image.object_id,
         "victim": world.actors["victim"].public_id,
     }

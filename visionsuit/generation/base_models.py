@@ -91,6 +91,18 @@ def is_inside_allowed(settings: Settings, path: Path) -> bool:
     return any(real.is_relative_to(folder.resolve()) for folder in (settings.models_dir, *settings.base_model_dirs))
 
 
+def find_weights(settings: Settings, row: BaseModel) -> tuple[bool, int | None]:
+    """(whether anything is at its place, bytes of its weights: None while they cannot be read)."""
+    path = settings.models_dir / row.folder
+    on_disk = path.exists()
+    if not on_disk or row.trouble is not None:
+        return on_disk, None
+    try:
+        return on_disk, read_base_model(path).weights_bytes
+    except ModelUnloadable:
+        return on_disk, None
+
+
 def describe(row: BaseModel, info: BaseModelInfo) -> None:
     """Write down what the files say, and over it what an administrator says instead."""
     public = info.as_json()

@@ -6,9 +6,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
+from visionsuit.engine.base import samplers_for
 from visionsuit.generation import base_model_admin
 from visionsuit.generation.base_model_admin import BadBaseModel, Listed
 from visionsuit.generation.base_model_fetch import UNIT_BYTES
+from visionsuit.generation.base_models import find_weights
 from visionsuit.generation.schemas import DefaultOut
 from visionsuit.generation.tables import Origin
 from visionsuit.jobs.events import latest_progress
@@ -95,10 +97,16 @@ class ListedOut(BaseModel):
     default: DefaultOut | None = Field(description="null while its files are not known.")
     sizes: list[list[int]]
     overrides: dict[str, Any] = Field(description="What is said here instead of what the files say.")
+    min_size: int
+    max_size: int
+    size_step: int
+    samplers: list[str] = Field(description="Ids of the samplers that its kind is rendered with.")
     allowed_roles: list[str]
     is_enabled: bool
     is_default: bool
     position: int
+    size_bytes: int | None = Field(description="Of its weights; null while they cannot be read.")
+    on_disk: bool = Field(description="Whether anything is at its place.")
     trouble: str | None = Field(description="Why it cannot be used now.")
     fetch: FetchOut | None
     created_at: datetime
@@ -162,11 +170,15 @@ def cancel_fetch(ctx: CtxDep, base_model_id: str) -> ListedOut:
 
 def _out(ctx: Ctx, listed: Listed) -> ListedOut:
     row, job = listed.row, listed.job
-    copied = set(ListedOut.model_fields) - {"id", "file", "default", "fetch"}
+    copied = set(ListedOut.model_fields) - {"id", "file", "default", "samplers", "size_bytes", "on_disk", "fetch"}
+    on_disk, size_bytes = find_weights(ctx.settings, row)
     return ListedOut(
         id=row.public_id,
         file=row.repo_file,
         default=DefaultOut(**row.default) if row.default else None,
+        samplers=list(samplers_for(row.family)),
+        size_bytes=size_bytes,
+        on_disk=on_disk,
         fetch=_fetch_out(ctx, job) if job is not None else None,
         **row.model_dump(include=copied),
     )

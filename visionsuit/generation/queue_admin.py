@@ -6,16 +6,24 @@ from sqlmodel import col, select
 
 from visionsuit.accounts.queries import owners_of
 from visionsuit.audit.service import record
+from visionsuit.core.errors import Conflict
 from visionsuit.core.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor
 from visionsuit.core.permissions import Permission, require
 from visionsuit.generation.schemas import ErrorOut, FailureOut, QueueItemOut, QueueOut, WorkerOut
+from visionsuit.generation.tables import Generation
 from visionsuit.jobs import queue
 from visionsuit.jobs.forecast import Forecast, forecast_job, forecast_queue
 from visionsuit.jobs.presence import list_workers
-from visionsuit.jobs.tables import RENDER_QUEUE, WAITING, Job, JobState
+from visionsuit.jobs.tables import FINISHED, RENDER_QUEUE, WAITING, Job, JobState
 from visionsuit.runtime import Ctx
 
+#: The least and the most that administrators may give a job.
+PRIORITIES = (-100, 100)
 _SHOWN = 200
+
+
+class RequestDeleted(Conflict):
+    code = "request_deleted"
 
 
 def show_queue(ctx: Ctx) -> QueueOut:
@@ -36,6 +44,7 @@ def show_queue(ctx: Ctx) -> QueueOut:
     waiting = sorted((job for job in jobs if job.state in WAITING), key=lambda job: forecasts[job.id or 0].place or 0)
     return QueueOut(
         paused=queue.is_paused(ctx),
+        draining=queue.is_draining(ctx),
         waiting=_items(ctx, waiting[:_SHOWN], forecasts),
         running=_items(ctx, running, {job.id or 0: forecast_job(ctx, job) for job in running}),
         engine=asdict(ctx.runtime.engine.status()),
@@ -47,16 +56,99 @@ def show_queue(ctx: Ctx) -> QueueOut:
 
 
 def set_paused(ctx: Ctx, paused: bool) -> QueueOut:
-    """Pause or go on, and write down who did.
+    """Pause or go on, and write down who did. Going on admits new work again too.
 
     Raises:
         NotPermitted: the actor is no administrator.
     """
     require(ctx.actor, Permission.QUEUE_MANAGE)
-    if queue.is_paused(ctx) != paused:
+    changed = queue.is_paused(ctx) != paused
+    if changed:
         queue.set_paused(ctx, paused)
+    if not paused and queue.is_draining(ctx):
+        queue.set_draining(ctx, False)
+        changed = True
+    if changed:
         record(ctx, "queue.paused" if paused else "queue.resumed", RENDER_QUEUE)
     return show_queue(ctx)
+
+
+def drain(ctx: Ctx) -> QueueOut:
+    """Admit nothing new; what waits and runs is done.
+
+    Raises:
+        NotPermitted: the actor is no administrator.
+    """
+    require(ctx.actor, Permission.QUEUE_MANAGE)
+    if not queue.is_draining(ctx):
+        queue.set_draining(ctx, True)
+        record(ctx, "queue.draining", RENDER_QUEUE)
+    return show_queue(ctx)
+
+
+def clear(ctx: Ctx) -> QueueOut:
+    """Cancel all that waits.
+
+    Raises:
+        NotPermitted: the actor is no administrator.
+    """
+    require(ctx.actor, Permission.QUEUE_MANAGE)
+    count = queue.cancel_waiting(ctx)
+    if count:
+        record(ctx, "queue.cleared", RENDER_QUEUE, {"cancelled": count})
+    return show_queue(ctx)
+
+
+def cancel_job(ctx: Ctx, public_id: str) -> QueueOut:
+    """
+    Raises:
+        NotPermitted: the actor is no administrator.
+        JobNotFound
+    """
+    job = _locked(ctx, public_id)
+    assert job.id is not None
+    if job.state not in FINISHED:
+        queue.cancel(ctx, job.id)
+        record(ctx, "queue.cancelled", public_id)
+    return show_queue(ctx)
+
+
+def retry_job(ctx: Ctx, public_id: str) -> QueueOut:
+    """
+    Raises:
+        NotPermitted: the actor is no administrator.
+        JobNotFound
+        NotOver: it did not fail and was not cancelled.
+        RequestDeleted: there is nothing left to render.
+    """
+    job = _locked(ctx, public_id)
+    if ctx.session.exec(select(Generation.id).where(col(Generation.job_id) == job.id)).first() is None:
+        raise RequestDeleted("The request of this job was deleted; there is nothing to render.")
+    queue.retry(ctx, job)
+    record(ctx, "queue.retried", public_id)
+    return show_queue(ctx)
+
+
+def prioritise_job(ctx: Ctx, public_id: str, priority: int) -> QueueOut:
+    """Let a job go before all of smaller priority.
+
+    Args:
+        priority: within PRIORITIES; requests have 0.
+
+    Raises:
+        NotPermitted: the actor is no administrator.
+        JobNotFound
+    """
+    job = _locked(ctx, public_id)
+    if job.priority != priority:
+        record(ctx, "queue.prioritised", public_id, {"from": job.priority, "to": priority})
+        queue.set_priority(ctx, job, priority)
+    return show_queue(ctx)
+
+
+def _locked(ctx: Ctx, public_id: str) -> Job:
+    require(ctx.actor, Permission.QUEUE_MANAGE)
+    return queue.lock_named(ctx, public_id)
 
 
 def list_failures(ctx: Ctx, *, cursor: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[FailureOut]:
@@ -100,6 +192,7 @@ def _items(ctx: Ctx, jobs: list[Job], forecasts: dict[int, Forecast]) -> list[Qu
             phase=job.phase,
             step=job.step,
             steps=job.steps,
+            priority=job.priority,
             attempts=job.attempts,
             created_at=job.created_at,
             started_at=job.started_at,

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from visionsuit.accounts.refs import OwnerRef
 from visionsuit.galleries.out import GalleryTile
@@ -334,9 +334,32 @@ class QueueItemOut(BaseModel):
     place: int | None
     eta_s: float | None
     wait_reason: str | None
+    priority: int = Field(description="Larger ones go first; requests have 0, test sheets -10.")
     attempts: int
     created_at: datetime
     started_at: datetime | None
+
+
+class JobChangeIn(BaseModel):
+    priority: int = Field(ge=-100, le=100, examples=[10])
+
+
+class BlockIn(BaseModel):
+    reason: str = Field(description="The person reads it.", examples=["Too many requests at once"], max_length=2000)
+    until: AwareDatetime | None = Field(None, description="For good if left out.")
+
+
+class BlockOut(BaseModel):
+    """A person who may not render."""
+
+    user: OwnerRef
+    reason: str
+    until: datetime | None
+    created_at: datetime
+
+
+class BlockListOut(BaseModel):
+    items: list[BlockOut]
 
 
 class WorkerOut(BaseModel):
@@ -349,7 +372,8 @@ class WorkerOut(BaseModel):
 
 
 class QueueOut(BaseModel):
-    paused: bool
+    paused: bool = Field(description="Nothing begins.")
+    draining: bool = Field(description="Nothing new is taken.")
     waiting: list[QueueItemOut]
     running: list[QueueItemOut]
     engine: dict[str, Any] = Field(description="The engine of the process that answers.")

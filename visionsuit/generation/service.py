@@ -4,6 +4,7 @@ from visionsuit.core.actor import Actor
 from visionsuit.core.clock import utcnow
 from visionsuit.core.permissions import Permission, require
 from visionsuit.generation.base_models import get_offered
+from visionsuit.generation.blocks import require_unblocked
 from visionsuit.generation.mix import resolve_mix
 from visionsuit.generation.modes import complete_init, complete_modes, size_for, steps_of_request
 from visionsuit.generation.order import Order, check_mix, complete
@@ -58,9 +59,13 @@ def submit(ctx: Ctx, order: Order, sheet: SheetOrder | None = None, *, priority:
         UnknownWildcard, WildcardsTooDeep, BadLoraTag, UnknownLoraTag, LoraTagRefused, PromptTooLong: the same.
         ImageNotFound, GenerationImageNotFound, InputNotFound: no such picture to begin with.
         NoBaseModel: there is nothing to render with.
+        GenerationBlocked: an administrator does not let the actor render.
+        QueueDraining: nothing new is taken now.
         TooManyActive: the actor's cap is reached.
     """
     require_may_generate(ctx)
+    require_unblocked(ctx)
+    queue.require_open(ctx)
     owner_id = ctx.actor.user_id
     assert owner_id is not None
     limits = ctx.settings.limits

@@ -81,6 +81,18 @@ class Generation(SQLModel, table=True):
     viewed_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
+class GenerationBlock(SQLModel, table=True):
+    """A person who may not render, until a time or for good."""
+
+    __tablename__ = "generation_block"
+
+    account_id: int = Field(primary_key=True, foreign_key="account.id", ondelete="CASCADE")
+    reason: str = Field(max_length=500)
+    until: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    created_by: int | None = Field(default=None, foreign_key="account.id", ondelete="SET NULL")
+    created_at: datetime = Field(default_factory=utcnow, sa_type=UtcDateTime)
+
+
 class GenerationInput(SQLModel, table=True):
     """A picture that its owner sent to work from, or a mask. File in bucket `outputs`; size as shown, in pixels."""
 

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlmodel import col, select
 
 from visionsuit.core.clock import utcnow
-from visionsuit.core.errors import TooMany
+from visionsuit.core.errors import Conflict, NotFound, TooMany, Unavailable
 from visionsuit.jobs import statements
 from visionsuit.jobs.events import cancel_topic, forecast_topic, tell_job, tell_queue
 from visionsuit.jobs.sql import upsert
@@ -16,6 +16,18 @@ from visionsuit.runtime import Ctx
 
 class TooManyActive(TooMany):
     code = "too_many_active"
+
+
+class JobNotFound(NotFound):
+    code = "job_not_found"
+
+
+class NotOver(Conflict):
+    code = "job_not_over"
+
+
+class QueueDraining(Unavailable):
+    code = "queue_draining"
 
 
 def defer(
@@ -85,6 +97,14 @@ def lock_job(ctx: Ctx, job_id: int) -> Job:
     ).one()
 
 
+def lock_named(ctx: Ctx, public_id: str, queue: str = RENDER_QUEUE) -> Job:
+    """Raises: JobNotFound"""
+    job_id = ctx.session.exec(select(Job.id).where(Job.public_id == public_id, Job.queue == queue)).first()
+    if job_id is None:
+        raise JobNotFound("There is no such job.")
+    return lock_job(ctx, job_id)
+
+
 def cancel(ctx: Ctx, job_id: int) -> Job:
     """Waiting work ends at once; running work is asked to stop and does so within a step. Finished work stays."""
     job = lock_job(ctx, job_id)
@@ -109,17 +129,83 @@ def remove(ctx: Ctx, job: Job) -> None:
     ctx.session.flush()
 
 
+def retry(ctx: Ctx, job: Job) -> None:
+    """Let a failed or cancelled job wait again, as if it were new. The row is locked by the caller.
+
+    Raises:
+        NotOver: it waits, runs, or has its results.
+    """
+    if job.state not in (JobState.FAILED, JobState.CANCELLED):
+        raise NotOver(f"This job is {job.state}; only failed and cancelled ones can be tried again.")
+    job.state = JobState.QUEUED
+    job.cancel_requested = False
+    job.attempts = 0
+    job.error_code = job.error_message = job.error_trace = None
+    job.phase, job.step, job.steps = None, 0, 0
+    job.run_after = job.started_at = job.finished_at = None
+    ctx.session.add(job)
+    ctx.session.flush()
+    tell_queue(ctx, job.queue)
+    tell_job(ctx, job.public_id)
+
+
+def set_priority(ctx: Ctx, job: Job, priority: int) -> None:
+    """Larger ones go first. The row is locked by the caller."""
+    job.priority = priority
+    ctx.session.add(job)
+    ctx.session.flush()
+    ctx.after_commit(lambda: ctx.bus.forget(forecast_topic(job.queue)))
+    tell_queue(ctx, job.queue)
+
+
+def cancel_waiting(ctx: Ctx, queue: str = RENDER_QUEUE, *, owner_id: int | None = None) -> int:
+    """Cancel all that waits, of one person if `owner_id` is given; what runs goes on. Returns how many."""
+    waiting = select(Job).where(col(Job.queue) == queue, col(Job.state).in_(WAITING)).with_for_update()
+    if owner_id is not None:
+        waiting = waiting.where(col(Job.owner_id) == owner_id)
+    jobs = ctx.session.exec(waiting.execution_options(populate_existing=True)).all()
+    for job in jobs:
+        job.state = JobState.CANCELLED
+        job.cancel_requested = True
+        job.finished_at = utcnow()
+        ctx.session.add(job)
+        tell_job(ctx, job.public_id)
+    ctx.session.flush()
+    tell_queue(ctx, queue)
+    return len(jobs)
+
+
 def is_paused(ctx: Ctx, queue: str = RENDER_QUEUE) -> bool:
     row = ctx.session.get(QueueState, queue, populate_existing=True)
     return row is not None and row.is_paused
 
 
+def is_draining(ctx: Ctx, queue: str = RENDER_QUEUE) -> bool:
+    row = ctx.session.get(QueueState, queue)
+    return row is not None and row.is_draining
+
+
+def require_open(ctx: Ctx, queue: str = RENDER_QUEUE) -> None:
+    """Raises: QueueDraining: nothing new is admitted now."""
+    if is_draining(ctx, queue):
+        raise QueueDraining("The queue is being emptied and takes no new renders just now. Try again later.")
+
+
 def set_paused(ctx: Ctx, paused: bool, queue: str = RENDER_QUEUE) -> None:
     """Paused: what runs goes on, nothing new begins, new work is still admitted."""
+    _set_state(ctx, queue, is_paused=paused)
+
+
+def set_draining(ctx: Ctx, draining: bool, queue: str = RENDER_QUEUE) -> None:
+    """Draining: what was admitted is done, nothing new is admitted."""
+    _set_state(ctx, queue, is_draining=draining)
+
+
+def _set_state(ctx: Ctx, queue: str, **values: bool) -> None:
     ctx.session.execute(
         upsert(ctx, QueueState)
-        .values(name=queue, is_paused=paused)
-        .on_conflict_do_update(index_elements=["name"], set_={"is_paused": paused})
+        .values(name=queue, **{"is_paused": False, "is_draining": False, **values})
+        .on_conflict_do_update(index_elements=["name"], set_=values)
     )
     ctx.after_commit(lambda: ctx.bus.forget(forecast_topic(queue)))
     tell_queue(ctx, queue)

@@ -100,12 +100,14 @@ class Pace(SQLModel, table=True):
 
 
 class QueueState(SQLModel, table=True):
-    """One row a queue: whether it is paused. Claims lock it: two workers never weigh shares at once."""
+    """One row a queue: whether anything begins (`is_paused`) or is admitted (`is_draining`). Claims lock it: two
+    workers never weigh shares at once."""
 
     __tablename__ = "queue_state"
 
     name: str = Field(primary_key=True, max_length=32)
     is_paused: bool = False
+    is_draining: bool = Field(default=False, sa_column_kwargs={"server_default": sa.false()})
 
 
 class WorkerPresence(SQLModel, table=True):

@@ -1,0 +1,162 @@
+"""What administrators do with the queue: order, cancel, try again, clear, drain, block a person."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from tests.conftest import People
+from tests.generation.conftest import finished, show, submit
+from visionsuit.core.clock import utcnow
+from visionsuit.engine.base import EngineError
+from visionsuit.engine.mock import MockEngine
+from visionsuit.generation import service
+from visionsuit.generation.tables import GenerationBlock
+from visionsuit.jobs.worker import Worker
+from visionsuit.runtime import Runtime
+
+Bearer = Callable[..., dict[str, str]]
+
+
+class Admin:
+    def __init__(self, client: TestClient, headers: dict[str, str]) -> None:
+        self.client, self.headers = client, headers
+
+    def __call__(self, method: str, path: str = "", expect: int = 200, **body: Any) -> Any:
+        answer = self.client.request(method, f"/api/queue{path}", json=body or None, headers=self.headers)
+        assert answer.status_code == expect, answer.text
+        return answer.json() if answer.content else None
+
+    def waiting(self) -> list[str]:
+        return [item["generation_id"] for item in self("GET")["waiting"]]
+
+    def job(self, generation_id: str) -> str:
+        return next(item["id"] for item in self("GET")["waiting"] if item["generation_id"] == generation_id)
+
+
+@pytest.fixture
+def admin(client: TestClient, people: People, bearer: Bearer) -> Admin:
+    return Admin(client, bearer(people.admin))
+
+
+def test_a_job_goes_first_when_an_administrator_says_so(site: Runtime, people: People, admin: Admin) -> None:
+    first, second, third = (submit(site, people.user) for _ in range(3))
+    assert admin.waiting() == [first, second, third]
+    shown = admin("PATCH", f"/jobs/{admin.job(third)}", priority=10)
+    assert [item["generation_id"] for item in shown["waiting"]] == [third, first, second]
+    assert shown["waiting"][0]["priority"] == 10
+    admin("PATCH", f"/jobs/{admin.job(first)}", priority=-1)
+    assert admin.waiting() == [third, second, first]
+    admin("PATCH", f"/jobs/{admin.job(first)}", expect=422, priority=101)
+    admin("PATCH", "/jobs/nothing", expect=404, priority=1)
+
+
+def test_the_order_is_that_in_which_they_are_rendered(
+    site: Runtime, people: People, admin: Admin, engine: MockEngine, start_worker: Callable[[], Worker]
+) -> None:
+    first, second = submit(site, people.user), submit(site, people.user)
+    admin("PATCH", f"/jobs/{admin.job(second)}", priority=1)
+    start_worker()
+    finished(site, people.user, first)
+    times = [show(site, people.user, one).started_at for one in (second, first)]
+    assert times[0] is not None
+    assert times[1] is not None
+    assert times[0] < times[1]
+
+
+def test_a_failed_render_is_tried_again_and_a_finished_one_is_not(
+    site: Runtime, people: People, admin: Admin, engine: MockEngine, worker: Worker
+) -> None:
+    engine.fail_with = EngineError("The device is on fire.")
+    failed = submit(site, people.user)
+    finished(site, people.user, failed)
+    [failure] = admin("GET", "/failures")["items"]
+    assert failure["generation_id"] == failed
+    engine.fail_with = None
+    admin("POST", f"/jobs/{failure['id']}/retry")
+    finished(site, people.user, failed)
+    shown = show(site, people.user, failed)
+    assert shown.status == "completed", shown.error
+    assert shown.error is None
+    assert len(shown.images) == 1
+    assert admin("GET", "/failures")["items"] == []
+    error = admin("POST", f"/jobs/{failure['id']}/retry", expect=409)["error"]
+    assert error["code"] == "job_not_over"
+    assert engine.renders == 1
+
+
+def test_what_was_deleted_cannot_be_tried_again(
+    site: Runtime, people: People, admin: Admin, engine: MockEngine, worker: Worker
+) -> None:
+    engine.fail_with = EngineError("no")
+    failed = submit(site, people.user)
+    finished(site, people.user, failed)
+    [failure] = admin("GET", "/failures")["items"]
+    with site.open_ctx(people.user) as ctx:
+        service.delete(ctx, failed)
+    admin("POST", f"/jobs/{failure['id']}/retry", expect=404)
+
+
+def test_cancel_one_and_clear_all(site: Runtime, people: People, admin: Admin) -> None:
+    mine, yours, third = submit(site, people.user), submit(site, people.other_user), submit(site, people.other_user)
+    admin("POST", f"/jobs/{admin.job(mine)}/cancel")
+    assert admin.waiting() == [yours, third]
+    assert show(site, people.user, mine).status == "cancelled"
+    assert admin("POST", "/clear")["waiting"] == []
+    assert {show(site, people.other_user, one).status for one in (yours, third)} == {"cancelled"}
+
+
+def test_draining_takes_nothing_new_and_does_what_is_there(
+    site: Runtime,
+    people: People,
+    admin: Admin,
+    client: TestClient,
+    bearer: Bearer,
+    start_worker: Callable[[], Worker],
+) -> None:
+    before = submit(site, people.user)
+    assert admin("POST", "/drain")["draining"] is True
+    refused = client.post("/api/generations", json={"prompt": "late"}, headers=bearer(people.user))
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "queue_draining")
+    start_worker()
+    finished(site, people.user, before)
+    assert show(site, people.user, before).status == "completed"
+    assert admin("POST", "/resume")["draining"] is False
+    assert client.post("/api/generations", json={"prompt": "now"}, headers=bearer(people.user)).status_code == 202
+
+
+def test_a_blocked_person_reads_why_and_until_when(
+    site: Runtime, people: People, admin: Admin, client: TestClient, bearer: Bearer
+) -> None:
+    waiting, others = submit(site, people.user), submit(site, people.other_user)
+    path, until = f"/blocks/{people.user.public_id}", utcnow() + timedelta(days=1)
+    made = admin("PUT", path, reason="Too many <b>requests</b>", until=until.isoformat())
+    assert made["user"]["id"] == people.user.public_id
+    assert show(site, people.user, waiting).status == "cancelled"
+    assert admin.waiting() == [others]
+    error = client.post("/api/generations", json={"prompt": "a"}, headers=bearer(people.user)).json()["error"]
+    assert error["code"] == "generation_blocked"
+    assert "Too many <b>requests</b>" in error["message"]
+    assert f"{until:%Y-%m-%d}" in error["message"]
+    assert [one["user"]["id"] for one in admin("GET", "/blocks")["items"]] == [people.user.public_id]
+    assert client.post("/api/generations", json={"prompt": "a"}, headers=bearer(people.other_user)).status_code == 202
+    with site.open_ctx(people.admin) as ctx:
+        row = ctx.session.get(GenerationBlock, people.user.user_id)
+        assert row is not None
+        row.until = utcnow() - timedelta(seconds=1)
+        ctx.session.add(row)
+    assert client.post("/api/generations", json={"prompt": "a"}, headers=bearer(people.user)).status_code == 202
+    assert admin("GET", "/blocks")["items"] == []
+    admin("DELETE", path, expect=204)
+    admin("DELETE", path, expect=404)
+
+
+def test_blocks_follow_the_ranks(people: People, admin: Admin, client: TestClient, bearer: Bearer) -> None:
+    admin("PUT", f"/blocks/{people.admin.public_id}", expect=409, reason="me")
+    admin("PUT", f"/blocks/{people.superadmin.public_id}", expect=403, reason="you")
+    admin("PUT", "/blocks/nobody", expect=404, reason="who")
+    admin("PUT", f"/blocks/{people.user.public_id}", expect=422, reason=" ")
+    past = (utcnow() - timedelta(hours=1)).isoformat()
+    admin("PUT", f"/blocks/{people.user.public_id}", expect=422, reason="late", until=past)
