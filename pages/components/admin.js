@@ -1,4 +1,4 @@
-/** Administration: people, live settings, the render queue, the audit log. */
+/** Administration: people, base models, live settings, the render queue, the audit log. */
 import { api, avatar, debounce, define, emptyState, errorState, formatBytes, formatDate, formatDuration, hasRole, html, icon, loginUrl, openDialog, raw, render, session, timeAgo, toast, toastError } from "./core.js";
 import { bindForm, field, formError } from "./forms.js";
 import { TabbedView } from "./tabs.js";
@@ -23,6 +23,7 @@ class Admin extends TabbedView {
     this.now = now;
     this.begin("Administration", {
       people: { label: "People", show: (panel, signal) => this.#people(panel, signal) },
+      models: { label: "Base models", show: (panel, signal) => this.#baseModels(panel, signal) },
       settings: { label: "Settings", show: (panel, signal) => this.#settings(panel, signal) },
       queue: { label: "Queue", show: (panel, signal) => this.#queue(panel, signal) },
       audit: { label: "Audit log", show: (panel, signal) => this.#audit(panel, signal) },
@@ -88,7 +89,7 @@ class Admin extends TabbedView {
   }
 
   #roleChoice(current, hint = "") {
-    return html`<fieldset class="field"><span class="label">Role</span><div class="roles">${this.#roles().map(([key, label, text]) => html`<label class="role"><input type="radio" name="role" value="${key}" ${raw(key === current ? "checked" : "")} /><span><b>${label}</b><small class="faint">${text}</small></span></label>`)}</div>${hint && html`<span class="hint">${hint}</span>`}<span class="error" data-error="role" role="alert"></span></fieldset>`;;
+    return html`<fieldset class="field"><span class="label">Role</span><div class="roles">${this.#roles().map(([key, label, text]) => html`<label class="role"><input type="radio" name="role" value="${key}" ${raw(key === current ? "checked" : "")} /><span><b>${label}</b><small class="faint">${text}</small></span></label>`)}</div>${hint && html`<span class="hint">${hint}</span>`}<span class="error" data-error="role" role="alert"></span></fieldset>`;
   }
 
   #newAccount(done) {
@@ -133,6 +134,13 @@ class Admin extends TabbedView {
       close();
       done();
     });
+  }
+
+  /* ---- base models */
+
+  async #baseModels(panel, signal) {
+    const { BaseModelList } = await import("./base_models.js");
+    if (!signal.aborted) new BaseModelList(panel, signal).start();
   }
 
   /* ---- settings */

@@ -9,10 +9,10 @@ let serial = 0;
  *   placeholder?: string, maxlength?: number, minlength?: number, rows?: number, options?: [string, string][], inputmode?: string, autofocus?: boolean}} options
  *   `rows` makes a textarea, `options` a select
  */
-export function field({ name, label, type = "text", value = "", hint, required = false, autocomplete = "off", placeholder = "", maxlength, minlength, rows, options, autofocus }) {
+export function field({ name, label, type = "text", value = "", hint, required = false, autocomplete = "off", placeholder = "", maxlength, minlength, rows, options, autofocus, inputmode }) {
   const id = `f${++serial}-${name}`;
   const common = html`id="${id}" name="${name}" ${raw(required ? "required" : "")} ${raw(autofocus ? "autofocus" : "")} aria-describedby="${id}-e"`;
-  const bounds = html`${maxlength && html`maxlength="${maxlength}"`} ${minlength && html`minlength="${minlength}"`}`;
+  const bounds = html`${maxlength && html`maxlength="${maxlength}"`} ${minlength && html`minlength="${minlength}"`} ${inputmode && html`inputmode="${inputmode}"`}`;
   const control = options
     ? html`<select class="select" ${common}>${options.map(([key, text]) => html`<option value="${key}" ${raw(key === value ? "selected" : "")}>${text}</option>`)}</select>`
     : rows

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -63,10 +64,10 @@ class Site:
         return httpx.Client(base_url=self.url, timeout=30, headers=headers)
 
 
-def start_site(data_dir: Path) -> Iterator[Site]:
-    settings = Settings(  # type: ignore[call-arg]
-        _env_file=None, data_dir=data_dir, models_dir=MODELS_DIR, engine=EngineKind.MOCK, port=0
-    )
+def start_site(data_dir: Path, **changed: Any) -> Iterator[Site]:
+    """`changed`: settings that are other than usual."""
+    usual = {"data_dir": data_dir, "models_dir": MODELS_DIR, "engine": EngineKind.MOCK, "port": 0}
+    settings = Settings(_env_file=None, **(usual | changed))  # type: ignore[call-arg]
     runtime = build_runtime(settings)
     create_schema(runtime.database)
     runtime.storage.prepare()
