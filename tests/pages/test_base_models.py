@@ -13,6 +13,7 @@ from playwright.sync_api import Locator, Page, expect
 from tests.browser import Watched
 from tests.engine.tiny import make_tiny_sd
 from tests.hub_server import FakeHub, serve_hub
+from tests.jobs.conftest import until
 from tests.pages.conftest import OpenPage, Site, start_site
 from tests.pages.library import HOSTILE
 from visionsuit.core.actor import Role
@@ -204,6 +205,7 @@ def test_the_order_is_changed_by_keys_and_what_was_put_there_by_hand_stays(
     expect(headings).to_have_text(["shelf", "found"])
     # At the end of the list, the other way is left to go.
     expect(page.get_by_role("button", name="Move shelf down")).to_be_focused()
+    until(lambda: [item["label"] for item in ask("GET", "/all")["items"]] == ["shelf", "found"])
     page.reload()
     expect(headings).to_have_text(["shelf", "found"])
 
