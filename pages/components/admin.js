@@ -1,6 +1,7 @@
 /** Administration: people, base models, live settings, the render queue, the audit log. */
-import { api, avatar, debounce, define, emptyState, errorState, formatBytes, formatDate, formatDuration, hasRole, html, icon, loginUrl, openDialog, raw, render, session, timeAgo, toast, toastError } from "./core.js";
+import { api, avatar, debounce, define, emptyState, errorState, formatDate, hasRole, html, icon, loginUrl, openDialog, raw, render, session, timeAgo, toast, toastError } from "./core.js";
 import { bindForm, field, formError } from "./forms.js";
+import { askBlock, queueTemplate, steerQueue } from "./queue_panel.js";
 import { TabbedView } from "./tabs.js";
 
 const ROLES = [
@@ -121,7 +122,11 @@ class Admin extends TabbedView {
         ${!mine && this.#roleChoice(person.role, "With another role the person has to log in again.")}
         ${!mine && field({ name: "password", label: "New password", minlength: 8, maxlength: 1024, hint: "Leave empty to keep it. A new one ends the person's sessions." })}
         ${!mine && html`<label class="switch"><input type="checkbox" name="is_active" ${raw(person.is_active ? "checked" : "")} /><span>May log in</span></label>`}
-        <div class="row end"><button type="button" class="btn" data-close>Cancel</button><button class="btn primary" type="submit">Save</button></div>`}</form>`,
+        <div class="row end">${!mine && html`<button type="button" class="btn grow-right" data-block>Keep from rendering…</button>`}<button type="button" class="btn" data-close>Cancel</button><button class="btn primary" type="submit">Save</button></div>`}</form>`,
+    });
+    el.querySelector("[data-block]")?.addEventListener("click", () => {
+      close();
+      askBlock(person);
     });
     bindForm(el.querySelector("form"), async (values, form) => {
       const change = {};
@@ -170,8 +175,9 @@ class Admin extends TabbedView {
     const load = async () => {
       if (document.hidden) return;
       try {
-        const [queue, failures] = await Promise.all([api("/api/queue", { signal }), api("/api/queue/failures", { query: { limit: 10 }, signal }).catch(() => ({ items: [] }))]);
-        render(panel, queueTemplate(queue, failures.items));
+        const none = () => ({ items: [] });
+        const [queue, failures, blocks] = await Promise.all([api("/api/queue", { signal }), api("/api/queue/failures", { query: { limit: 10 }, signal }).catch(none), api("/api/queue/blocks", { signal }).catch(none)]);
+        render(panel, queueTemplate(queue, failures.items, blocks.items));
       } catch (error) {
         if (error.name === "AbortError") return;
         clearInterval(timer);
@@ -181,15 +187,11 @@ class Admin extends TabbedView {
     const timer = setInterval(load, QUEUE_EVERY_MS);
     signal.addEventListener("abort", () => clearInterval(timer));
     panel.addEventListener("click", async (event) => {
-      const button = event.target.closest("[data-queue]");
-      if (!button) return;
-      button.setAttribute("aria-busy", "true");
       try {
-        await api(`/api/queue/${button.dataset.queue}`, { method: "POST" });
+        if (!(await steerQueue(event))) return;
       } catch (error) {
         toastError(error);
       }
-      button.removeAttribute("aria-busy");
       await load();
     });
     await load();
@@ -220,24 +222,6 @@ class Admin extends TabbedView {
 }
 
 const roleName = (role) => ROLES.find(([key]) => key === role)?.[1] ?? role;
-
-function queueTemplate(queue, failures) {
-  const jobs = [...queue.running, ...queue.waiting];
-  return html`<div class="stack loose">
-    <section class="card"><div class="row between"><div class="row">${icon(queue.paused ? "pause" : "activity")}<div><h2>${queue.paused ? "Paused" : queue.running.length ? "Rendering" : "Idle"}</h2><p class="muted small">${queue.running.length} running, ${queue.waiting.length} waiting, ${queue.workers.length} ${queue.workers.length === 1 ? "worker" : "workers"}</p></div></div>
-      ${queue.paused ? html`<button type="button" class="btn primary" data-key="resume" data-queue="resume">${icon("play")}Resume</button>` : html`<button type="button" class="btn" data-key="pause" data-queue="pause">${icon("pause")}Pause</button>`}</div>
-      <p class="hint">${queue.paused ? "What runs goes on; new requests are taken and wait." : ""}</p>
-      ${jobs.length > 0 && html`<div class="table-wrap"><table class="table"><thead><tr><th>Job</th><th>Person</th><th>State</th><th class="num">Step</th><th class="num">Left</th><th>Since</th></tr></thead><tbody>${jobs.map((job) => html`<tr data-key="${job.id}"><td class="mono faint">${job.id.slice(0, 8)}</td><td>${job.owner?.name ?? "Unknown"}</td><td><span class="badge ${job.status === "running" ? "accent" : ""}">${job.phase || job.status}</span> <span class="faint small">${job.wait_reason}</span></td><td class="num">${job.steps ? `${job.step} / ${job.steps}` : ""}</td><td class="num">${job.eta_s ? formatDuration(job.eta_s) : ""}</td><td class="faint nowrap">${timeAgo(job.created_at)}</td></tr>`)}</tbody></table></div>`}</section>
-    <section class="card"><h2>Workers</h2>${queue.workers.length === 0 ? html`<p class="muted">No worker has reported. Renders wait until one does.</p>` : html`<ul class="lines">${queue.workers.map((worker) => html`<li data-key="${worker.id}">${icon("cpu")}<span class="grow"><b>${worker.host}</b> <span class="faint small">process ${worker.pid}</span><small class="faint">${worker.slots} at a time · heard ${timeAgo(worker.heartbeat_at)}${engineWords(worker.engine)}</small></span></li>`)}</ul>`}</section>
-    ${failures.length > 0 && html`<section class="card"><h2>Recent failures</h2><ul class="lines">${failures.map((one) => html`<li data-key="${one.id}">${icon("alert")}<details class="grow failure"><summary><b>${one.error.message}</b><small class="faint">${one.owner?.name ?? "Unknown"} · ${one.error.code} · ${timeAgo(one.finished_at || one.created_at)}</small></summary><pre>${one.trace || "No trace."}</pre></details></li>`)}</ul></section>`}
-  </div>`;
-}
-
-function engineWords(engine) {
-  const { name, device, detail, loaded_models: models = [], memory_used_bytes: used, memory_total_bytes: total } = engine || {};
-  const words = [name && (device ? `${name} on ${device}` : name), detail, models.length > 0 && `holds ${models.join(", ")}`, used && total && `${formatBytes(used)} of ${formatBytes(total)} in use`];
-  return words.filter(Boolean).map((text) => ` · ${text}`).join("");
-}
 
 function auditTable(items, next) {
   if (!items.length) return html`<p class="faint lines-none">No entries.</p>`;
