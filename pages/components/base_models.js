@@ -186,7 +186,7 @@ export class BaseModelList {
   /* ---- how it looks */
 
   #draw(error) {
-    const tools = html`<div class="row admin-tools"><p class="muted small grow">What people may choose from, in this order. Weights are read as safetensors only.</p>
+    const tools = html`<div class="row admin-tools"><p class="muted small bm-lead">What people may choose from, in this order. Weights are read as safetensors only.</p>
       <button type="button" class="btn" data-do="sync" data-key="sync">${icon("refresh")}Look at the folder</button><button type="button" class="btn primary" data-do="add" data-key="add">${icon("plus")}Add</button></div>`;
     if (!this.#items) {
       render(this.#panel, errorState(error));
