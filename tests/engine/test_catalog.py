@@ -61,3 +61,37 @@ def test_a_bad_folder_is_refused_with_the_reason(tmp_path: Path, damage: str) ->
         (folder / "unet" / "config.json").write_text(json.dumps(config | {"in_channels": 8}))
     with pytest.raises(ModelUnloadable, match="bad"):
         read_base_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("vae/config.json", {"block_out_channels": 5}),
+        ("vae/config.json", {"block_out_channels": [1] * 200}),
+        ("model_index.json", {"_class_name": ["StableDiffusionPipeline"]}),
+        ("visionsuit.json", {"default": {"sampler": {}}}),
+        ("visionsuit.json", {"default": {"guidance": 10**400}}),
+        ("visionsuit.json", "[" * 100_000),
+        ("unet/config.json", {"in_channels": "a"}),
+    ],
+)
+def test_a_configuration_of_nonsense_is_refused_in_words(tmp_path: Path, name: str, content: object) -> None:
+    # A download from a hub is looked at again at every start: it must not keep the site from starting.
+    folder = make_tiny_sd(tmp_path / "odd")
+    file = folder / name
+    if isinstance(content, dict):
+        before = json.loads(file.read_text()) if file.exists() else {}
+        content = json.dumps(before | content)
+    file.write_text(str(content))
+    with pytest.raises(ModelUnloadable, match="odd"):
+        read_base_model(folder)
+
+
+def test_sizes_and_numbers_that_no_database_holds_are_not_taken(tmp_path: Path) -> None:
+    folder = make_tiny_sd(tmp_path / "sd")
+    (folder / "visionsuit.json").write_text('{"default": {"guidance": NaN}}')
+    config = json.loads((folder / "unet" / "config.json").read_text())
+    (folder / "unet" / "config.json").write_text(json.dumps(config | {"sample_size": 10**30}))
+    info = read_base_model(folder)
+    assert info.default.guidance == 7.0
+    assert 0 < info.max_size < 10**5

@@ -414,3 +414,33 @@ def _real_shapes(
         open_clip("conditioner.embedders.1.model.", 1280, 32)
         shapes[f"{unet}label_emb.0.0.weight"] = (1280, 2816)
     return shapes
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"a": {"dtype": "F16", "shape": [1], "data_offsets": [0, float("inf")]}},
+        {
+            name: {"dtype": "F16", "shape": [0]}
+            for name in (f"model.diffusion_model.input_blocks.{'9' * 5000}.0.op.x", "cond_stage_model.x")
+        },
+        {
+            name: {"dtype": "F16", "shape": []}
+            for name in (
+                "model.diffusion_model.out.0.weight",
+                "first_stage_model.encoder.conv_in.weight",
+                "cond_stage_model.model.transformer.resblocks.0.attn.in_proj_weight",
+                "cond_stage_model.model.transformer.resblocks.1.attn.in_proj_weight",
+            )
+        },
+    ],
+    ids=["endless", "digits", "no shape"],
+)
+def test_a_header_of_nonsense_is_refused_in_words(tmp_path: Path, header: dict[str, dict[str, object]]) -> None:
+    path = tmp_path / "odd.safetensors"
+    raw = json.dumps({name: {"data_offsets": [0, 0], **entry} for name, entry in header.items()}).encode()
+    path.write_bytes(struct.pack("<Q", len(raw)) + raw)
+    with pytest.raises(ModelUnloadable, match="makes no sense"):
+        read_checkpoint(path)
+    with pytest.raises(ModelUnloadable):
+        read_base_model(path)

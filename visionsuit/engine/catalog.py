@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from visionsuit.engine.base import SAMPLERS, SCHEDULES, BaseModelRef, Family, ModelUnloadable
-from visionsuit.engine.checkpoints import SUFFIX, Checkpoint, beside, list_checkpoints, read_checkpoint
+from visionsuit.engine.checkpoints import NONSENSE, SUFFIX, Checkpoint, beside, list_checkpoints, read_checkpoint
 
 #: Families that the engine renders; others are listed, with the reason.
 RENDERABLE = frozenset({Family.SD1, Family.SD2, Family.SDXL, Family.SD3})
@@ -129,7 +129,11 @@ def read_base_model(folder: Path) -> BaseModelInfo:
     Raises:
         ModelUnloadable: it is neither, of an architecture that is not rendered here, or its files are broken.
     """
-    return _read_base_model(folder, content_key(folder))
+    key = content_key(folder)
+    try:
+        return _read_base_model(folder, key)
+    except NONSENSE as error:
+        raise ModelUnloadable(f"The configuration of {folder.name} makes no sense: {error}.") from error
 
 
 @lru_cache(maxsize=64)
@@ -171,7 +175,7 @@ def _read_base_model(folder: Path, key: str) -> BaseModelInfo:
         key,
         family,
         label=folder.name,
-        side=factor * (sample if isinstance(sample, int) else 64),
+        side=factor * _positive(sample, 64),
         step=math.lcm(8, factor * patch),
         most=positions * factor * patch,
         tokens=min(
@@ -199,7 +203,7 @@ def _describe_whole(folder: Path, key: str, family: Family, index: Mapping[str, 
         key,
         family,
         label=folder.name,
-        side=factor * sample if isinstance(sample, int) and sample > 0 else 1024,
+        side=factor * (_positive(sample, 0) or 1024 // factor),
         step=math.lcm(16, 2 * factor),
         tokens=77,
         prediction_type=str(scheduler.get("prediction_type", "epsilon")),
@@ -225,7 +229,10 @@ def _describe_checkpoint(checkpoint: Checkpoint, key: str) -> BaseModelInfo:
 
 def _factor(vae: Mapping[str, Any]) -> int:
     """Pixels per latent."""
-    return 2 ** (len(vae.get("block_out_channels", (0, 0, 0, 0))) - 1)
+    levels = len(vae.get("block_out_channels", (0, 0, 0, 0)))
+    if not 1 <= levels <= 8:
+        raise ValueError(f"a VAE of {levels} levels")
+    return 2 ** (levels - 1)
 
 
 def _assemble(
@@ -284,7 +291,9 @@ def _defaults(own: Any, side: int, family: Family) -> RenderDefaults:
         width=_positive(own.get("width"), side),
         height=_positive(own.get("height"), side),
         steps=_positive(own.get("steps"), 25),
-        guidance=float(guidance) if isinstance(guidance, int | float) else _GUIDANCE.get(family, 7.0),
+        guidance=float(guidance)
+        if isinstance(guidance, int | float) and math.isfinite(guidance)
+        else _GUIDANCE.get(family, 7.0),
         sampler=sampler if sampler in SAMPLERS else ("euler" if family is Family.SD3 else "dpmpp_2m"),
         schedule=schedule if schedule in SCHEDULES else ("default" if family is Family.SD3 else "karras"),
     )

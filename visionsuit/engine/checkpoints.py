@@ -22,6 +22,9 @@ from visionsuit.engine.lora_names import Component, Part, Shape, parse_names
 SUFFIX = ".safetensors"
 #: Python pickles: opening one runs what its author wrote.
 PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
+#: What reading headers and configurations ends in where a number, a list or a name is not what it should be. Files come
+#: from strangers, and one of them must not keep the others, or the site, from starting.
+NONSENSE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 _PREDICTIONS = ("epsilon", "v_prediction", "sample")
 
 
@@ -66,7 +69,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
         stamps = tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in (path, *beside(path)))
     except OSError as error:
         raise ModelUnloadable(f"{path.name} cannot be read: {error.strerror or error}.") from error
-    return _read_checkpoint(path, stamps)
+    try:
+        return _read_checkpoint(path, stamps)
+    except NONSENSE as error:
+        raise ModelUnloadable(
+            f"{path.name} is no whole checkpoint: its header or the file beside it makes no sense."
+        ) from error
 
 
 @lru_cache(maxsize=32)
