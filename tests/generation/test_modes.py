@@ -151,6 +151,7 @@ def test_refusals_name_field_reason_and_limit(user: Site) -> None:
         "init.mask_blur": {"init": {**init, "mask_blur": 200}},
         "init.resize": {"init": {**init, "resize": "squeeze"}},
         "init.outpaint.left": {"init": {**init, "outpaint": {"left": -8}}},
+        "init.outpaint.top": {"init": {**init, "outpaint": {"top": 10**400}}},
         "init.outpaint.right": {"init": {**init, "outpaint": {"right": 64}}, "width": 64, "height": 64},
         "hires.scale": {"hires": {"scale": 9}},
         "hires.strength": {"hires": {"scale": 2, "strength": 0}},

@@ -8,16 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from sqlmodel import select
 from starlette.testclient import TestClient
 
 from tests.assets import picture_file
 from tests.conftest import People
 from tests.generation.conftest import make_card
 from tests.generation.test_modes import Site, user  # noqa: F401  (a fixture)
+from visionsuit.core.actor import SYSTEM
 from visionsuit.generation.cells import cells_of
 from visionsuit.generation.prepare import prepare
 from visionsuit.generation.queries import get_generation, job_of
 from visionsuit.generation.sheet_picture import draw_sheet
+from visionsuit.generation.tables import BaseModel
 from visionsuit.jobs.worker import Worker
 from visionsuit.modelcards.tables import ModelCard
 from visionsuit.runtime import Runtime
@@ -183,3 +186,27 @@ def test_long_labels_stay_in_their_places() -> None:
     assert Image.open(io.BytesIO(picture_file())).size == (8, 8)
     plain = draw_sheet({"x": axis, "y": None, "control": False}, cells[:2])
     assert plain.shape[0] < sheet.shape[0]
+
+
+def test_strengths_need_a_base_that_is_not_only_enlarged(user: Site) -> None:  # noqa: F811
+    init = {"input_id": user.keep(picture_file((64, 64))), "strength": 0}
+    body = {"prompt": "a fox", "steps": 2, "init": init, "hires": {"scale": 1.5}}
+    x = {"axis": "strength", "values": [0.5, 1]}
+    assert sheet_error(user, base=body, x=x) == (422, "invalid_request", "base.init.strength")
+
+
+@pytest.mark.parametrize("axis", ["guidance", "steps", "seed"])
+def test_numbers_that_no_float_holds_are_refused(user: Site, axis: str) -> None:  # noqa: F811
+    body = {"base": {"prompt": "a fox"}, "x": {"axis": axis, "values": [10**400]}}
+    assert sheet_error(user, **body) == (422, "invalid_request", "x.values.0")
+
+
+def test_samplers_are_those_of_the_base_models_family(user: Site) -> None:  # noqa: F811
+    with user.runtime.open_ctx(SYSTEM) as ctx:
+        model = ctx.session.exec(select(BaseModel)).first()
+        assert model is not None
+        model.family = "sd3"
+        ctx.session.add(model)
+    plain = {"prompt": "a fox", "sampler": "euler", "schedule": "default"}
+    x = {"axis": "sampler", "values": ["euler", "ddim"]}
+    assert sheet_error(user, base=plain, x=x) == (422, "invalid_request", "x.values.1")

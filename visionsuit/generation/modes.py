@@ -30,8 +30,13 @@ _SIDES = ("left", "top", "right", "bottom")
 
 
 def size_for(init: InitOrder, source: Source, base: BaseModel) -> tuple[int, int]:
-    """(width, height) of a canvas for the whole picture and its borders, within the base model's limits."""
+    """(width, height) of a canvas for the whole picture and its borders, within the base model's limits.
+
+    Raises:
+        BadOrder
+    """
     borders = init.outpaint or Borders()
+    _check_sides(borders, base)
     across, down = max(0, borders.left + borders.right), max(0, borders.top + borders.bottom)
     width, height = source.width, source.height
     largest = min(1.0, max(1, base.max_size - across) / width, max(1, base.max_size - down) / height)
@@ -98,10 +103,14 @@ def _steps_of_cell(request: dict[str, Any], cell: Cell) -> int:
     return steps + (steps_of(hires["steps"] or cell.steps, hires["strength"]) if hires else 0)
 
 
-def _borders(borders: Borders, request: dict[str, Any], base: BaseModel) -> dict[str, int] | None:
-    values = asdict(borders)
+def _check_sides(borders: Borders, base: BaseModel) -> None:
     for side in _SIDES:
-        check_whole(values[side], 0, f"init.outpaint.{side}", 0, base.max_size)
+        check_whole(getattr(borders, side), 0, f"init.outpaint.{side}", 0, base.max_size)
+
+
+def _borders(borders: Borders, request: dict[str, Any], base: BaseModel) -> dict[str, int] | None:
+    _check_sides(borders, base)
+    values = asdict(borders)
     for first, last, size in (("left", "right", "width"), ("top", "bottom", "height")):
         left = request[size] - values[first] - values[last]
         if left < base.size_step:

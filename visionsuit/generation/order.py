@@ -1,6 +1,5 @@
 """What a person asks for, and the complete request it becomes: pure rules, every refusal with field, reason, limit."""
 
-import math
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -188,7 +187,8 @@ def check_whole(value: int | None, default: int, field: str, least: int, most: i
 
 def check_number(value: float | None, default: float, field: str, least: float, most: float) -> float:
     number = default if value is None else value
-    if isinstance(number, bool) or not math.isfinite(number) or not least <= number <= most:
+    # NaN lies between no two numbers; asked outright, whole numbers that no float holds would be an error.
+    if isinstance(number, bool) or not least <= number <= most:
         raise BadOrder(f"The {_spoken(field)} must be a number from {least:g} to {most:g}.", field=field)
     return float(number)
 

@@ -148,7 +148,9 @@ def _canvas(runtime: Runtime, request: Mapping[str, Any], source: Source, mask: 
     init, hires = request["init"], request.get("hires")
     # A picture that is only made larger is not made smaller before.
     final = hires if hires and init["strength"] == 0 else request
-    is_large = source.width * source.height > _LARGE_PIXELS
+    sizes = [(source.width, source.height), (final["width"], final["height"])]
+    sizes += [(mask.width, mask.height)] if mask is not None else []
+    is_large = max(width * height for width, height in sizes) > _LARGE_PIXELS
     with _large_pictures if is_large else nullcontext():
         return make_canvas(
             read_pixels(runtime, source),

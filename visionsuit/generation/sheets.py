@@ -6,7 +6,7 @@ from typing import Any
 
 from visionsuit.core.errors import AppError
 from visionsuit.core.text import clean_line
-from visionsuit.engine.base import SAMPLERS
+from visionsuit.engine.base import SAMPLERS, samplers_for
 from visionsuit.generation.base_models import get_offered
 from visionsuit.generation.mix import find_lora
 from visionsuit.generation.order import (
@@ -111,7 +111,7 @@ def _axis(ctx: Ctx, axis: AxisOrder, name: str, request: dict[str, Any], base: B
         "lora_weight": lambda value, field: check_number(value, 0, field, -MAX_WEIGHT, MAX_WEIGHT),
         "steps": lambda value, field: check_whole(value, 0, field, 1, ctx.settings.limits.steps),
         "guidance": lambda value, field: check_number(value, 0, field, 0.0, MAX_GUIDANCE),
-        "sampler": lambda value, field: check_choice(_text(value, field), "", field, SAMPLERS),
+        "sampler": lambda value, field: check_choice(_text(value, field), "", field, samplers_for(base.family)),
         "seed": lambda value, field: check_whole(value, 0, field, 0, SEEDS - 1),
         "strength": lambda value, field: check_number(value, 0, field, 0.01, 1.0),
         "prompt": lambda value, field: complete_prompt(_text(value, field), field, ctx.settings.limits),
@@ -125,6 +125,9 @@ def _axis(ctx: Ctx, axis: AxisOrder, name: str, request: dict[str, Any], base: B
     done: dict[str, Any] = {"axis": axis.axis, "label": AXES[axis.axis], "lora": None, "values": values}
     if axis.axis == "strength" and not request.get("init"):
         raise BadOrder("Strength needs a picture to begin with.", field=f"{name}.axis", hint="Add `init` to the base.")
+    if axis.axis == "strength" and request["init"]["strength"] == 0:
+        # One canvas serves all cells: that of a picture that is only enlarged has the second pass's size.
+        raise BadOrder("The base must have a strength above 0 where it changes.", field="base.init.strength")
     if axis.axis == "lora_weight":
         lora = _lora(axis.lora, f"{name}.lora", request)
         done |= {"lora": axis.lora, "model_id": lora["model_id"], "label": lora["title"]}
