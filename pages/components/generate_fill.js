@@ -1,6 +1,6 @@
 // Fills the generator's form from elsewhere: a picture's recipe, an earlier render, a model card.
 import { api } from "./core.js";
-import { freshForm } from "./generate_form.js";
+import { bucketOf, freshForm, samplersOf } from "./generate_form.js";
 import { modesOf } from "./generate_modes.js";
 import { cleanWeight, rowOf } from "./lora_mixer.js";
 
@@ -52,8 +52,9 @@ export async function formFromRecipe(recipe, { form, baseModels, samplers, sched
     filled.width = recipe.width;
     filled.height = recipe.height;
   }
-  filled.sampler = match(samplers, recipe.sampler)?.id ?? filled.sampler;
+  filled.sampler = match(samplersOf(baseModel, samplers), recipe.sampler)?.id ?? filled.sampler;
   filled.schedule = match(schedules, recipe.schedule)?.id ?? filled.schedule;
+  filled.bucket = bucketOf(recipe);
   const missing = [];
   filled.loras = await rowsFor(recipe.loras ?? [], signal, missing);
   return { form: filled, missing };
@@ -76,6 +77,7 @@ export async function formFromJob(job, { baseModels, signal, seed = job.images?.
     sampler: request.sampler ?? "",
     schedule: request.schedule ?? "",
     seed: seed ?? "",
+    bucket: bucketOf(request),
     ...modesOf(request),
     loras: await rowsFor(request.loras ?? [], signal, missing),
   };

@@ -9,6 +9,7 @@ export const PROMPT_MOST = 4000;
 const PROMPT_NEARLY = 400;
 export const SEED_MOST = 2 ** 32 - 1;
 export const COUNTS = [1, 2, 3, 4, 6, 8];
+const BUCKETS = [1, 2, 4, 8];
 const STEPS_MOST = 200;
 const GUIDANCE_MOST = 40;
 
@@ -23,6 +24,7 @@ export function freshForm(baseModel, kept = {}) {
     loras: [],
     init: freshInit(),
     ...FRESH_HIRES,
+    bucket: 0,
     ...kept,
     base_model_id: baseModel?.id ?? null,
     width: width ?? 512,
@@ -32,6 +34,16 @@ export function freshForm(baseModel, kept = {}) {
     sampler: sampler ?? "",
     schedule: schedule ?? "",
   };
+}
+
+/** Those of `samplers` that a base model is rendered with. */
+export function samplersOf(baseModel, samplers) {
+  return baseModel?.samplers ? samplers.filter(({ id }) => baseModel.samplers.includes(id)) : samplers;
+}
+
+/** Pictures in every call, where a request or recipe fixed that; else 0. */
+export function bucketOf({ bucket }) {
+  return BUCKETS.includes(bucket) ? bucket : 0;
 }
 
 /** The form as POST /api/generations takes it. An empty seed lets the server choose. */
@@ -49,6 +61,7 @@ export function formRequest(form) {
     schedule: form.schedule || null,
     loras: mixRequest(form.loras),
     ...modesRequest(form),
+    ...(form.bucket ? { bucket: form.bucket } : {}),
   };
   if (form.seed !== "" && form.seed !== null) request.seed = Number(form.seed);
   return request;
@@ -65,7 +78,7 @@ export function repeatRequest(job, seed) {
     ...(text_encoder_weight !== null && text_encoder_weight !== undefined ? { text_encoder_weight } : {}),
   }));
   if (seed !== undefined && seed !== null) request.seed = seed;
-  return { ...request, ...modesRepeated(job.request) };
+  return { ...request, ...modesRepeated(job.request), ...(job.request.bucket ? { bucket: job.request.bucket } : {}) };
 }
 
 /** Where and what to send to have `job` once more, with its seed. @returns {{path: string, json: object}} */
@@ -206,11 +219,12 @@ export function formTemplate(form, { baseModels, samplers, schedules, baseModel,
     <details class="vs-advanced" data-advanced ${advanced ? html`open` : ""}>
       <summary>${icon("sliders", { size: 18 })}Advanced${icon("chevron-down", { size: 18 })}</summary>
       <div class="vs-advanced-body">
-        <div class="vs-gen-row">${select("sampler", "Sampler", samplers, form.sampler)}${select("schedule", "Schedule", schedules, form.schedule)}</div>
+        <div class="vs-gen-row">${select("sampler", "Sampler", samplersOf(baseModel, samplers), form.sampler)}${select("schedule", "Schedule", schedules, form.schedule)}</div>
         <div class="vs-gen-row">
           ${["width", "height"].map((name) => html`<div class="field" data-control="${name}"><label class="label" for="gen-${name}">${name === "width" ? "Width" : "Height"}</label>
             <input class="input" type="number" id="gen-${name}" data-bind="${name}" min="${baseModel?.min_size ?? 64}" max="${baseModel?.max_size ?? 2048}" step="${baseModel?.size_step ?? 8}" inputmode="numeric" />${error(name)}</div>`)}
         </div>
+        <label class="switch"><input type="checkbox" data-switch="bucket" data-on="1" ${form.bucket ? html`checked` : ""} /><span class="grow">Same to the last bit<small class="vs-under">Slower: the same settings give the same picture bit for bit, whatever else is rendered beside it.</small></span></label>${error("bucket")}
         <button type="button" class="btn ghost small" data-reset>${icon("undo", { size: 16 })}Back to the defaults of ${baseModel?.label ?? "this model"}</button>
       </div>
     </details>

@@ -96,7 +96,7 @@ export function hiresSize({ width, height }, scale, baseModel) {
 
 /** Words for a caption: "from a picture, strength 0.65". */
 export function modeFacts(request) {
-  const { init, hires, variation, sheet } = request;
+  const { init, hires, variation, sheet, bucket } = request;
   const round = (number) => Math.round(number * 100) / 100;
   return [
     init && (init.strength === 0 ? "from a picture" : `from a picture, strength ${round(init.strength)}`),
@@ -105,5 +105,6 @@ export function modeFacts(request) {
     hires && `second pass ${round(hires.scale)}×`,
     variation && `variation ${round(variation.strength)}`,
     sheet && "sheet",
+    bucket > 0 && "same to the last bit",
   ].filter(Boolean);
 }

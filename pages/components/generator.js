@@ -2,7 +2,7 @@
 // the server, so the page can be closed and comes back to them.
 import { ApiError, View, api, debounce, define, emptyState, errorState, formatDuration, html, icon, query, render, session, store, toast, toastError } from "./core.js";
 import { formFromJob, formFromRecipe } from "./generate_fill.js";
-import { PROMPT_MOST, SEED_MOST, bounds, formRequest, formTemplate, freshForm, within } from "./generate_form.js";
+import { PROMPT_MOST, SEED_MOST, bounds, formRequest, formTemplate, freshForm, samplersOf, within } from "./generate_form.js";
 import { freshInit, sizeFor } from "./generate_modes.js";
 import { refusalOf, stripItem } from "./generator_parts.js";
 import { actOnJob, lookAtJob } from "./job_actions.js";
@@ -75,11 +75,17 @@ class Generator extends View {
     await Promise.all([this.#fillFromAddress(), this.#resume()]);
   }
 
+  /** With a sampler that its base model has. */
+  #fitting(form) {
+    const model = this.#bases.items.find((one) => one.id === form.base_model_id);
+    return model?.samplers && !model.samplers.includes(form.sampler) ? { ...form, sampler: model.default.sampler } : form;
+  }
+
   /** What was in the form last time, as far as it still makes sense. */
   #restore() {
     const kept = store.get(FORM_KEY);
     const known = this.#bases.items.find((model) => model.id === kept?.base_model_id);
-    if (kept && known) return { ...freshForm(known), ...kept, loras: Array.isArray(kept.loras) ? kept.loras : [], init: freshInit(kept.init ?? {}) };
+    if (kept && known) return this.#fitting({ ...freshForm(known), ...kept, loras: Array.isArray(kept.loras) ? kept.loras : [], init: freshInit(kept.init ?? {}) });
     const first = this.#bases.items.find((model) => model.is_default) ?? this.#bases.items[0];
     return freshForm(first, kept ? { prompt: kept.prompt ?? "", negative_prompt: kept.negative_prompt ?? "" } : {});
   }
@@ -121,7 +127,7 @@ class Generator extends View {
       this.#save();
     });
     this.on("mix-trigger", "vs-lora-mixer", (event) => this.#insert(event.detail));
-    this.on("change", "[data-switch]", (event, field) => this.#set({ [field.dataset.switch]: field.checked }));
+    this.on("change", "[data-switch]", (event, field) => this.#set({ [field.dataset.switch]: field.dataset.on ? (field.checked ? Number(field.dataset.on) : 0) : field.checked }));
     this.on("init-changed", "vs-init-panel", (event, panel) => {
       const { source } = panel.value;
       this.#form.init = panel.value;
@@ -183,17 +189,17 @@ class Generator extends View {
   }
 
   #fill(form) {
-    this.#form = form;
+    this.#form = this.#fitting(form);
     this.#save();
     this.#drawForm();
     this.#clearErrors();
   }
 
   #chooseBase(id) {
-    const { prompt, negative_prompt, seed, count, loras, init } = this.#form;
+    const { prompt, negative_prompt, seed, count, loras, init, bucket } = this.#form;
     const model = this.#bases.items.find((one) => one.id === id);
     if (!model) return;
-    const form = freshForm(model, { prompt, negative_prompt, seed, count, loras, init });
+    const form = freshForm(model, { prompt, negative_prompt, seed, count, loras, init, bucket });
     this.#fill(init.source ? { ...form, ...sizeFor(init.source, model) } : form);
   }
 
@@ -382,7 +388,7 @@ class Generator extends View {
     await askSheet({
       request,
       titles: request.loras.map((lora) => titles.get(lora.model_id)),
-      samplers: this.#bases.samplers ?? [],
+      samplers: samplersOf(this.#base, this.#bases.samplers ?? []),
       secondsPerStep: this.#secondsPerStep(),
       send: async (json) => this.#took(await api("/api/generations/sheets", { json, signal: this.signal })),
     });

@@ -12,12 +12,14 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.browser import Watched
 from tests.engine.tiny import make_tiny_sd
+from tests.engine.tiny_sd3 import make_tiny_sd3
 from tests.hub_server import FakeHub, serve_hub
 from tests.jobs.conftest import until
 from tests.pages.conftest import OpenPage, Site, start_site
 from tests.pages.library import HOSTILE
 from visionsuit.core.actor import Role
 from visionsuit.core.config import HubSettings
+from visionsuit.engine.base import SAMPLERS
 
 pytestmark = pytest.mark.browser
 
@@ -220,6 +222,33 @@ def test_the_order_is_changed_by_keys_and_what_was_put_there_by_hand_stays(
     page.get_by_role("button", name="Hide it").click()
     expect(row(page, "found")).to_contain_text("offered to nobody")
     assert ask("GET")["items"] == []
+
+
+def test_the_generator_offers_the_samplers_of_the_chosen_model(
+    open_page: OpenPage, site: Site, tiny: Path, ask: Ask
+) -> None:
+    shutil.copytree(tiny, site.runtime.settings.models_dir / "noisy")
+    make_tiny_sd3(site.runtime.settings.models_dir / "straight")
+    ask("POST", "/sync")
+    page = open_page("/generate", email=site.person())
+    page.locator("summary", has_text="Advanced").click()
+    page.locator(".vs-bases label", has_text="noisy").click()
+    options = page.get_by_label("Sampler").locator("option")
+    expect(options).to_have_count(len(SAMPLERS))
+    page.get_by_label("Sampler").select_option("ddim")
+    page.locator(".vs-bases label", has_text="straight").click()
+    expect(options).to_have_text(["Euler"])
+    expect(page.get_by_label("Sampler")).to_have_value("euler")
+    page.get_by_label("Prompt", exact=True).fill("a line")
+    page.locator("[data-send]").click()
+    expect(page.locator("vs-job[data-status=completed]")).to_be_visible()
+    # The form of a model that left the list becomes one of a model that is there.
+    page.locator(".vs-bases label", has_text="noisy").click()
+    page.get_by_label("Sampler").select_option("ddim")
+    shutil.rmtree(site.runtime.settings.models_dir / "noisy")
+    ask("POST", "/sync")
+    page.reload()
+    expect(page.get_by_label("Sampler")).to_have_value("euler")
 
 
 @pytest.mark.parametrize("role", [Role.USER, Role.CURATOR])

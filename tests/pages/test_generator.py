@@ -319,6 +319,33 @@ def test_a_picture_a_card_and_an_old_render_open_in_the_generator(open_page: Ope
     expect(prompt(page)).to_have_value("a tin robot")
 
 
+def test_the_same_to_the_last_bit_is_kept_when_it_is_repeated(open_page: OpenPage, site: Site) -> None:
+    email = site.person()
+    page = open_page("/generate", email=email)
+    exact = page.get_by_label("Same to the last bit")
+    prompt(page).fill("a twin")
+    page.locator("summary", has_text="Advanced").click()
+    expect(exact).not_to_be_checked()
+    exact.check()
+    send(page)
+    expect(done(page)).to_be_visible()
+    expect(page.locator(".vs-job-facts")).to_contain_text("same to the last bit")
+    assert last_request(site, email)["bucket"] == 1
+    exact.uncheck()
+    page.get_by_role("button", name="Regenerate").click()
+    expect(page.locator("[data-strip] [data-job]")).to_have_count(2)
+    assert last_request(site, email)["bucket"] == 1
+    expect(done(page)).to_be_visible()
+    page.get_by_role("button", name="Use settings").click()
+    expect(exact).to_be_checked()
+    with site.client(email) as client:
+        job = client.get("/api/generations").json()["items"][0]
+        saved = client.post(f"/api/generations/{job['id']}/save", json={"gallery_title": "Twins"}).json()["items"][0]
+    exact.uncheck()
+    page.goto(f"/generate?image={saved['id']}")
+    expect(exact).to_be_checked()
+
+
 def test_a_guest_may_look_and_keeps_what_was_typed(open_page: OpenPage, site: Site) -> None:
     page = open_page("/generate")
     prompt(page).fill("a lamp in the fog")
