@@ -71,6 +71,10 @@ def test_a_checkpoint_in_the_models_folder_is_rendered_with(
     assert items["one.safetensors"]["family"] == "sd1"
     assert "pickle" in items["old.ckpt"]["trouble"]
     assert items["old.ckpt"]["default"] is None
+    assert (items["old.ckpt"]["on_disk"], items["old.ckpt"]["size_bytes"]) == (True, None)
+    # The weights alone, without the names before them.
+    header_bytes = (weights / "one.safetensors").stat().st_size - items["one.safetensors"]["size_bytes"]
+    assert 0 < header_bytes < 200_000
     [offered] = ask("GET", "")["items"]
     assert offered["label"] == "one"
     # A LoRA is checked against the file before anything is queued.

@@ -180,7 +180,7 @@ def _out(ctx: Ctx, listed: Listed) -> ListedOut:
         size_bytes=size_bytes,
         on_disk=on_disk,
         fetch=_fetch_out(ctx, job) if job is not None else None,
-        **row.model_dump(include=copied),
+        **{name: getattr(row, name) for name in copied},
     )
 
 
