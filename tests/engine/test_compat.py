@@ -191,6 +191,12 @@ def test_what_does_not_fit_is_named(sd15: BaseShapes, change: Any, reason: str) 
         ({"oft_R.weight": [4, 6]}, "kind of OFT that is not known"),
         ({"oft_blocks": [4, 80, 80], "rescale": [4, 1]}, "OFT factors"),
         ({"diff_b": [77]}, "a bias of shape"),
+        # Shapes that are checked of one format and read of another.
+        ({"oft_blocks": [4, 80, 80], "hada_w1_a": [1 << 20, 1], "hada_w1_b": [1, 1 << 20]}, "in two ways at once"),
+        ({"lora_mid.weight": [8, 8, 1, 1], "dora_scale": [77, 1]}, "77 magnitudes"),
+        ({"lokr_w1": [], "lokr_w1_a": [2, 2], "lokr_w1_b": [2, 2], "lokr_w2": [160, 384]}, "make no whole"),
+        ({"lokr_w1": [2, 2, 1, 1], "lokr_w2": [5, 5]}, "changes a weight of"),
+        ({"lokr_w1": [2, 1, 1, 2], "lokr_w2": [160, 384]}, "make no whole"),
     ],
 )
 def test_lycoris_and_dora_that_do_not_fit_are_named(sd15: BaseShapes, shapes: dict[str, Any], reason: str) -> None:
@@ -199,6 +205,36 @@ def test_lycoris_and_dora_that_do_not_fit_are_named(sd15: BaseShapes, shapes: di
     for suffix, shape in shapes.items():
         header[f"{stem}.{suffix}"] = {"dtype": "F16", "shape": shape, "data_offsets": [0, 0]}
     with pytest.raises(IncompatibleLora, match=reason):
+        check_lora(header, sd15)
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        {"lora_down.weight": [1, 320], "lora_up.weight": [4, 1 << 20], "lora_mid.weight": [1 << 20, 1, 3, 3]},
+        {"lora_down.weight": [1 << 20, 320, 3, 3], "lora_up.weight": [4, 1 << 20, 1, 1]},
+        {
+            f"hada_{name}": shape
+            for n in (1, 2)
+            for name, shape in (
+                (f"t{n}", [1, 1 << 20, 3, 3]),
+                (f"w{n}_a", [1, 4]),
+                (f"w{n}_b", [1 << 20, 320]),
+            )
+        },
+    ],
+    ids=["middle", "pair", "core"],
+)
+def test_ranks_that_would_fill_the_memory_are_refused(sd15: BaseShapes, shapes: dict[str, list[int]]) -> None:
+    header = {f"lora_unet_conv_out.{name}": {"dtype": "F8_E4M3", "shape": shape} for name, shape in shapes.items()}
+    with pytest.raises(IncompatibleLora, match=r"has (a )?rank"):
+        check_lora(header, sd15)
+
+
+def test_kernels_beside_a_middle_matrix_are_refused(sd15: BaseShapes) -> None:
+    shapes = {"lora_down.weight": [4, 320, 3, 3], "lora_up.weight": [4, 4], "lora_mid.weight": [4, 4, 3, 3]}
+    header = {f"lora_unet_conv_out.{name}": {"dtype": "F16", "shape": shape} for name, shape in shapes.items()}
+    with pytest.raises(IncompatibleLora, match="beside its middle matrix"):
         check_lora(header, sd15)
 
 

@@ -67,12 +67,44 @@ def lokr_whole(shape: torch.Size, generator: torch.Generator) -> tuple[Tensors, 
     return own, torch.kron(w1.reshape(4, 8, *[1] * (len(shape) - 2)), w2)
 
 
+def lokr_tucker(shape: torch.Size, generator: torch.Generator) -> tuple[Tensors, torch.Tensor]:
+    if len(shape) < 4:
+        return lokr(shape, generator)
+    w1, rank = 0.5 * torch.randn(4, 8, generator=generator), 2
+    core = torch.randn(rank, rank, *shape[2:], generator=generator)
+    left = torch.randn(rank, shape[0] // 4, generator=generator)
+    right = torch.randn(rank, shape[1] // 8, generator=generator)
+    inner = torch.einsum("i j k l, i p, j r -> p r k l", core, left, right).contiguous()
+    own = {"lokr_w1": w1, "lokr_w2_a": left, "lokr_w2_b": right, "lokr_t2": core, "alpha": torch.tensor(0.3)}
+    return own, torch.kron(w1.reshape(4, 8, 1, 1), inner) * (0.3 / rank)
+
+
 def full(shape: torch.Size, generator: torch.Generator) -> tuple[Tensors, torch.Tensor]:
     change = 0.2 * torch.randn(shape, generator=generator)
     return {"diff": change}, change
 
 
-FORMATS = {"loha": loha, "loha_tucker": loha_tucker, "lokr": lokr, "lokr_whole": lokr_whole, "full": full}
+def loha_mixed(shape: torch.Size, generator: torch.Generator) -> tuple[Tensors, torch.Tensor]:
+    """One half in Tucker form, the other not."""
+    tucker, whole = loha_tucker(shape, generator)[0], loha(shape, generator)[0]
+    if len(shape) < 4:
+        return loha(shape, generator)
+    first = torch.einsum("i j k l, j r, i p -> p r k l", tucker["hada_t1"], tucker["hada_w1_b"], tucker["hada_w1_a"])
+    second = (whole["hada_w2_a"] @ whole["hada_w2_b"]).reshape(shape)
+    own = {name: tucker[name] for name in ("hada_t1", "hada_w1_a", "hada_w1_b", "alpha")}
+    own |= {name: whole[name] for name in ("hada_w2_a", "hada_w2_b")}
+    return own, first * second * (0.3 / 3)
+
+
+FORMATS = {
+    "loha": loha,
+    "loha_tucker": loha_tucker,
+    "loha_mixed": loha_mixed,
+    "lokr": lokr,
+    "lokr_whole": lokr_whole,
+    "lokr_tucker": lokr_tucker,
+    "full": full,
+}
 
 
 def furthest(one: NDArray[np.int16], other: NDArray[np.int16]) -> int:

@@ -35,13 +35,16 @@ def changed_shape(part: Part, shapes: Mapping[str, Shape]) -> tuple[int, int] | 
     if part is Part.LOHA:
         first = _pair(shapes, "w1_a", "w1_b", "t1")
         return first if first is not None and first == _pair(shapes, "w2_a", "w2_b", "t2") else None
-    outer = _whole(shapes.get("w1")) or _pair(shapes, "w1_a", "w1_b", "")
-    inner = _whole(shapes.get("w2")) or _pair(shapes, "w2_a", "w2_b", "t2")
+    if len(shapes.get("w1", ())) == 4 and shapes["w1"][2:] != (1, 1):
+        # Only the inner one has a kernel.
+        return None
+    outer = _whole(shapes["w1"]) if "w1" in shapes else _pair(shapes, "w1_a", "w1_b", "")
+    inner = _whole(shapes["w2"]) if "w2" in shapes else _pair(shapes, "w2_a", "w2_b", "t2")
     return (outer[0] * inner[0], outer[1] * inner[1]) if outer and inner else None
 
 
-def _whole(shape: Shape | None) -> tuple[int, int] | None:
-    return (shape[0], prod(shape[1:])) if shape and len(shape) in (2, 4) and 0 not in shape else None
+def _whole(shape: Shape) -> tuple[int, int] | None:
+    return (shape[0], prod(shape[1:])) if len(shape) in (2, 4) and 0 not in shape else None
 
 
 def _pair(shapes: Mapping[str, Shape], a: str, b: str, core: str) -> tuple[int, int] | None:

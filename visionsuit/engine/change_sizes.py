@@ -5,7 +5,7 @@ LoHa, LoKr and full differences, which are. A DoRA counts as the pair it holds: 
 base model's weights, which are not read.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -90,11 +90,15 @@ def measure(paths: Sequence[Path], base: BaseShapes, *, pairs: Collection[tuple[
     products: dict[tuple[int, int], dict[Layer, float]] = {pair: {} for pair in wanted}
     # Layer by layer: each matrix is read and widened once, and only one layer's are held.
     for layer in dict.fromkeys(layer for file in files for layer in file.modules):
-        held: Mapping[int, _Matrices] = {
-            number: matrices
-            for number, file in enumerate(files)
-            if layer in file.modules and (matrices := file.matrices(layer)) is not None
-        }
+        held: dict[int, _Matrices] = {}
+        for number, file in enumerate(files):
+            try:
+                matrices = file.matrices(layer) if layer in file.modules else None
+            except RuntimeError as error:
+                # Whatever torch says of matrices that cannot be put together.
+                raise LoraUnloadable(f"{paths[number].name} cannot be measured at {layer[1]}.") from error
+            if matrices is not None:
+                held[number] = matrices
         for number, matrices in held.items():
             squares[number][layer] = matrices.dot(matrices)
             if not isfinite(squares[number][layer]):

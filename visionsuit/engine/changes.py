@@ -34,11 +34,14 @@ class Product:
         if self.part is Part.FULL:
             change = own["diff"]
         elif self.part is Part.LOHA:
-            change = _pair(own, "w1_a", "w1_b", "t1") * _pair(own, "w2_a", "w2_b", "t2")
+            # Flat, or halves whose kernels differ would be broadcast against each other, which fills any memory.
+            halves = _pair(own, "w1_a", "w1_b", "t1"), _pair(own, "w2_a", "w2_b", "t2")
+            change = halves[0].flatten(1) * halves[1].flatten(1)
         else:
             outer = own["w1"] if "w1" in own else _pair(own, "w1_a", "w1_b", "")
             inner = own["w2"] if "w2" in own else _pair(own, "w2_a", "w2_b", "t2")
-            change = torch.kron(outer.reshape(*outer.shape[:2], *[1] * (inner.dim() - 2)), inner)
+            # Their Kronecker product; torch.kron fails on the layout that a Tucker form comes out in.
+            change = outer.flatten(1)[:, None, :, None] * inner.flatten(1)[None, :, None, :]
         return change.reshape(weight.shape) * (self.scale * strength)
 
 

@@ -209,7 +209,10 @@ def _misfit(module: LoraModule, tensors: Mapping[str, TensorInfo], weight: Shape
         if not module.keys.keys() - {Part.BIAS, Part.ALPHA}:
             return None
     if Part.OFT in module.keys:
-        return _misfit_of_oft(module, tensors, weight)
+        problem = _misfit_of_oft(module, tensors, weight)
+        # Both would be read, and only one has been looked at.
+        both = module.keys.keys() & {Part.DOWN, Part.UP, *PRODUCTS}
+        return "is changed in two ways at once" if both and not problem else problem
     product = next((part for part in PRODUCTS if part in module.keys), None)
     if product is not None:
         return _misfit_of_product(module, product, tensors, weight)
@@ -218,6 +221,10 @@ def _misfit(module: LoraModule, tensors: Mapping[str, TensorInfo], weight: Shape
     down, up = tensors[module.keys[Part.DOWN]].shape, tensors[module.keys[Part.UP]].shape
     if len(down) not in (2, 4) or len(up) not in (2, 4) or 0 in down or 0 in up:
         return f"has matrices of shape {list(down)} and {list(up)}, which make no LoRA"
+    if max(down[0], up[1]) > _most_rank(weight):
+        return f"has rank {max(down[0], up[1])}, more than the {_most_rank(weight)} that make sense there"
+    if Part.DORA in module.keys and prod(tensors[module.keys[Part.DORA]].shape) not in (weight[0], prod(weight[1:])):
+        return f"has {prod(tensors[module.keys[Part.DORA]].shape)} magnitudes, which fit neither side of the weight"
     if Part.MID in module.keys:
         return _misfit_of_mid(down, up, tensors[module.keys[Part.MID]].shape, weight)
     if down[0] != up[1]:
@@ -228,11 +235,15 @@ def _misfit(module: LoraModule, tensors: Mapping[str, TensorInfo], weight: Shape
         return f"gives {up[0]} outputs where the base model has {weight[0]}"
     if (down[2:] or (1, 1)) != (weight[2:] or (1, 1)):
         return f"has a kernel of {list(down[2:])} where the base model has {list(weight[2:])}"
-    if Part.DORA in module.keys and prod(tensors[module.keys[Part.DORA]].shape) not in (weight[0], prod(weight[1:])):
-        return f"has {prod(tensors[module.keys[Part.DORA]].shape)} magnitudes, which fit neither side of the weight"
     if (up[2:] or (1, 1)) != (1, 1):
         return f"has an up kernel of {list(up[2:])}, which is not known here"
     return None
+
+
+def _most_rank(weight: Shape) -> int:
+    """No change needs more; trainers take up to 1024 whatever the layer. Where a middle matrix is multiplied out, or
+    layers of one shape are stacked, a file of a few megabytes and a rank of a million would fill the memory."""
+    return max(1024, min(weight[0], prod(weight[1:])))
 
 
 def _misfit_of_oft(module: LoraModule, tensors: Mapping[str, TensorInfo], weight: Shape) -> str | None:
@@ -253,6 +264,9 @@ def _misfit_of_product(module: LoraModule, part: Part, tensors: Mapping[str, Ten
     shape = changed_shape(part, {short: tensors[name].shape for short, name in names.items()})
     if shape is None:
         return "has matrices that make no whole"
+    cores = [tensors[name].shape for short, name in names.items() if short in ("t1", "t2")]
+    if any(max(core[:2]) > _most_rank(weight) for core in cores):
+        return f"has a rank above the {_most_rank(weight)} that make sense there"
     if shape != (weight[0], prod(weight[1:])):
         return f"changes a weight of {list(shape)} where the base model has {list(weight)}"
     return None
@@ -261,6 +275,8 @@ def _misfit_of_product(module: LoraModule, part: Part, tensors: Mapping[str, Ten
 def _misfit_of_mid(down: Shape, up: Shape, mid: Shape, weight: Shape) -> str | None:
     if len(mid) != 4 or mid[1] != down[0] or mid[0] != up[1] or mid[2:] != weight[2:]:
         return f"has a middle matrix of shape {list(mid)}, which does not fit its pair"
+    if (down[2:] or (1, 1)) != (1, 1) or (up[2:] or (1, 1)) != (1, 1):
+        return f"has kernels of {list(down[2:])} and {list(up[2:])} beside its middle matrix"
     if down[1] != weight[1] or up[0] != weight[0]:
         return f"maps {down[1]} to {up[0]} where the base model maps {weight[1]} to {weight[0]}"
     return None

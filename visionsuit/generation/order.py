@@ -207,4 +207,5 @@ def check_choice(value: str | None, default: str, field: str, known: Mapping[str
 
 
 def _spoken(field: str) -> str:
-    return field.rpartition(".")[2].replace("_", " ")
+    name = next((part for part in reversed(field.split(".")) if not part.isdecimal()), field)
+    return name.replace("_", " ")
