@@ -238,6 +238,13 @@ def test_kernels_beside_a_middle_matrix_are_refused(sd15: BaseShapes) -> None:
         check_lora(header, sd15)
 
 
+def test_a_core_that_nobody_needs_does_no_harm(sd15: BaseShapes) -> None:
+    shapes = {"lokr_w1": [2, 2], "lokr_w2": [160, 384], "lokr_t2": []}
+    stem = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+    header = {f"{stem}.{name}": {"dtype": "F16", "shape": shape} for name, shape in shapes.items()}
+    assert check_lora(header, sd15).modules == {Component.UNET: 1}
+
+
 def test_lycoris_that_fits_is_taken(sd15: BaseShapes) -> None:
     sides = {"hada_w1_a": [320, 4], "hada_w1_b": [4, 768], "hada_w2_a": [320, 4], "hada_w2_b": [4, 768]}
     stem = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"

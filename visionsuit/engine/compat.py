@@ -265,7 +265,7 @@ def _misfit_of_product(module: LoraModule, part: Part, tensors: Mapping[str, Ten
     if shape is None:
         return "has matrices that make no whole"
     cores = [tensors[name].shape for short, name in names.items() if short in ("t1", "t2")]
-    if any(max(core[:2]) > _most_rank(weight) for core in cores):
+    if any(max(core[:2], default=0) > _most_rank(weight) for core in cores):
         return f"has a rank above the {_most_rank(weight)} that make sense there"
     if shape != (weight[0], prod(weight[1:])):
         return f"changes a weight of {list(shape)} where the base model has {list(weight)}"
