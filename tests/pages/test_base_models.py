@@ -251,6 +251,26 @@ def test_the_generator_offers_the_samplers_of_the_chosen_model(
     expect(page.get_by_label("Sampler")).to_have_value("euler")
 
 
+def test_the_longest_label_fits_on_a_phone(open_page: OpenPage, site: Site, tiny: Path, ask: Ask) -> None:
+    for name in ("short", "long"):
+        shutil.copytree(tiny, site.runtime.settings.models_dir / name)
+    items = {item["label"]: item for item in ask("POST", "/sync")["items"]}
+    ask("PATCH", f"/{items['long']['id']}", {"label": "W" * 180, "description": "w" * 500, "is_default": True})
+    page = open_list(open_page, site, width=390, height=844)
+    expect(page.locator(".bm")).to_have_count(2)
+
+    def is_wider() -> bool:
+        return bool(page.evaluate("document.documentElement.scrollWidth > innerWidth"))
+
+    assert not is_wider()
+    page.get_by_role("button", name="Edit W").click()
+    assert page.locator("dialog").evaluate("dialog => dialog.scrollWidth <= dialog.clientWidth")
+    page.goto("/generate")
+    page.locator("summary", has_text="Advanced").click()
+    expect(page.get_by_role("button", name="Back to the defaults of W")).to_be_visible()
+    assert not is_wider()
+
+
 @pytest.mark.parametrize("role", [Role.USER, Role.CURATOR])
 def test_members_see_nothing_of_it(open_page: OpenPage, site: Site, role: Role) -> None:
     email = site.person(role)
