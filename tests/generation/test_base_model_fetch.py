@@ -161,6 +161,8 @@ FAILURES = {
     "gated": ("hub_refused", "without a token"),
     "lying short": ("hub_lied", "longer than"),
     "lying long": ("hub_lied", "ends after"),
+    "lying beyond any disk": ("hub_lied", "makes no sense"),
+    "endless index": ("hub_lied", "is no JSON"),
     "corrupt": ("hub_lied", "checksum"),
     "no weights": ("bad_repo", "no weights in safetensors"),
     "several": ("bad_repo", "a.safetensors, b.safetensors"),
@@ -181,6 +183,10 @@ def test_what_goes_wrong_is_said(ask: Ask, hub: FakeHub, site: Runtime, tiny: Pa
             repo.lies[weights] = size - 5000
         elif what == "lying long":
             repo.lies[weights] = size + 5000
+        elif what == "lying beyond any disk":
+            repo.lies[weights] = 10**400
+        elif what == "endless index":
+            repo.files["model_index.json"] = b"[" * 100_000
         elif what == "corrupt":
             repo.corrupt.add(weights)
         elif what == "no weights":

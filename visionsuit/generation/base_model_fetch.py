@@ -144,7 +144,7 @@ class _Download:
 def _read_index(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise HubLied("The repository's model_index.json is no JSON.") from error
     if not isinstance(content, dict):
         raise HubLied("The repository's model_index.json is no JSON object.")

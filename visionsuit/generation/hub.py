@@ -24,6 +24,8 @@ _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _REVISION = re.compile(r"[A-Za-z0-9][\w./-]{0,99}")
 _PIECE_BYTES = 1 << 20
 _MAX_LISTING_BYTES = 32 << 20
+#: No file of a base model is larger; what says so would overflow sums and columns.
+_MAX_FILE_BYTES = 1 << 40
 _TIMEOUT = httpx.Timeout(20.0)
 #: A connection that ends early is opened again, as long as each brought something.
 _FRUITLESS_TRIES = 3
@@ -223,7 +225,7 @@ def _parse_repo(repo_id: str, raw: bytes) -> HubRepo:
         if not re.fullmatch(r"[0-9a-f]{6,64}", commit):
             raise ValueError(commit)
         files = tuple(file for entry in content["siblings"] if (file := _parse_file(entry)) is not None)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise HubLied(f"The hub's answer about {repo_id} makes no sense.") from error
     return HubRepo(repo_id, commit, files)
 
@@ -233,6 +235,8 @@ def _parse_file(entry: Mapping[str, Any]) -> HubFile | None:
     size = lfs.get("size", entry.get("size"))
     if not isinstance(entry["rfilename"], str) or not isinstance(size, int) or size < 0:
         return None
+    if size > _MAX_FILE_BYTES:
+        raise ValueError(size)
     sha256 = lfs.get("sha256") or str(lfs.get("oid", "")).removeprefix("sha256:")
     return HubFile(entry["rfilename"], size, sha256 or None, None if sha256 else entry.get("blobId"))
 
