@@ -19,7 +19,8 @@ from visionsuit.engine.base import (
     RenderCancelled,
     RenderRequest,
 )
-from visionsuit.generation.parts import render_all
+from visionsuit.engine.mock import MockEngine
+from visionsuit.generation.parts import SecondPass, render_all
 
 REQUEST = RenderRequest(
     BaseModelRef("k", Path("."), Family.SD1), "a", "", 64, 64, steps=3, guidance=1, seeds=(1, 2), sampler="euler"
@@ -81,3 +82,18 @@ def test_a_cancel_reaches_all(concurrency: int) -> None:
     with pytest.raises(RenderCancelled):
         render_all(Device(concurrency), PARTS, on_progress=seen.append, is_cancelled=lambda: len(seen) >= 2)
     assert len(seen) <= 2 + concurrency
+
+
+@pytest.mark.parametrize("stop_at", [2, 8, 11], ids=["first pass", "second pass", "second picture's second pass"])
+def test_a_cancel_stops_in_either_pass(stop_at: int) -> None:
+    seen: list[Progress] = []
+    engine = MockEngine()
+    with pytest.raises(RenderCancelled):
+        render_all(
+            engine,
+            [REQUEST],
+            second=[SecondPass(128, 128, steps=3, strength=1.0)],
+            on_progress=seen.append,
+            is_cancelled=lambda: bool(seen) and seen[-1].step >= stop_at,
+        )
+    assert (seen[-1].step, seen[-1].steps) == (stop_at, 12)
