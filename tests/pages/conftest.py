@@ -67,7 +67,7 @@ class Site:
 def start_site(data_dir: Path, **changed: Any) -> Iterator[Site]:
     """`changed`: settings that are other than usual."""
     usual: dict[str, Any] = {"data_dir": data_dir, "models_dir": MODELS_DIR, "engine": EngineKind.MOCK, "port": 0}
-    settings = Settings(_env_file=None, **(usual | changed))  # type: ignore[call-arg]
+    settings = Settings(_env_file=None, **(usual | changed))
     runtime = build_runtime(settings)
     create_schema(runtime.database)
     runtime.storage.prepare()
