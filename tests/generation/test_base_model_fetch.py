@@ -1,5 +1,6 @@
 """Base models from a hub: the right files, whole, whatever happens on the way."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -154,6 +155,18 @@ def test_cancelled_and_gone_on_with(ask: Ask, hub: FakeHub, site: Runtime, tiny:
     assert kept
     assert any(hub.ranges(kept[0].name.removesuffix(".part")))
     assert ask("POST", f"/{added['id']}/fetch", status=409)
+
+
+@pytest.mark.usefixtures("fetcher")
+def test_what_somebody_put_under_its_name_meanwhile_stays(ask: Ask, hub: FakeHub, site: Runtime, tiny: Path) -> None:
+    hub.add("artist/tiny", tiny).is_gated = True
+    added = ask("POST", "", {"repo_id": "artist/tiny"}, status=201)
+    assert ended(ask)["fetch"]["status"] == "failed"
+    own = site.settings.models_dir / "artist--tiny"
+    shutil.copytree(tiny, own)
+    ask("POST", "/sync", status=200)
+    ask("DELETE", f"/{added['id']}", status=204)
+    assert (own / "model_index.json").is_file()
 
 
 FAILURES = {

@@ -23,7 +23,7 @@ from visionsuit.generation.hub import check_repo, is_allowed
 from visionsuit.generation.order import MAX_GUIDANCE
 from visionsuit.generation.tables import BaseModel, Generation, Origin
 from visionsuit.jobs import queue
-from visionsuit.jobs.tables import ACTIVE, Job
+from visionsuit.jobs.tables import ACTIVE, Job, JobState
 from visionsuit.runtime import Ctx, Runtime
 
 _MAX_LABEL = 180
@@ -209,12 +209,15 @@ def delete(ctx: Ctx, public_id: str) -> None:
     job = _job_of(ctx, row)
     if job is not None and job.id is not None:
         queue.cancel(ctx, job.id)
+    # Where its download never ended, what lies under its name came from somebody else.
+    is_downloaded = job is None or job.state == JobState.COMPLETED
     ctx.session.execute(sa.update(Generation).where(col(Generation.base_model_id) == row.id).values(base_model_id=None))
     ctx.session.delete(row)
     ctx.session.flush()
     record(ctx, "base_model.removed", row.public_id, {"folder": row.folder})
     if row.origin == Origin.HUB:
-        ctx.after_commit(lambda: _remove(path))
+        if is_downloaded:
+            ctx.after_commit(lambda: _remove(path))
         ctx.after_commit(lambda: _remove(fetching_dir(models_dir, public_id)))
 
 
