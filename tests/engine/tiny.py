@@ -40,7 +40,7 @@ def make_tiny_sd(folder: Path, *, prediction_type: str = "epsilon", seed: int = 
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
         attention_head_dim=4,
     )
-    _save_text_encoder(folder, "", CLIPTextModel, 32)
+    save_text_encoder(folder, "", CLIPTextModel, 32)
     scheduler = DPMSolverMultistepScheduler(**_BETAS, prediction_type=prediction_type, steps_offset=1)
     _finish(folder, scheduler, 0.18215, "StableDiffusionPipeline", {"safety_checker": [None, None]})
     return folder
@@ -84,8 +84,8 @@ def _make_sdxl(folder: Path, seed: int, **unet: Any) -> Path:
         projection_class_embeddings_input_dim=48 + 6 * 8,
         **unet,
     )
-    _save_text_encoder(folder, "", CLIPTextModel, 32)
-    _save_text_encoder(folder, "_2", CLIPTextModelWithProjection, 48)
+    save_text_encoder(folder, "", CLIPTextModel, 32)
+    save_text_encoder(folder, "_2", CLIPTextModelWithProjection, 48)
     _finish(folder, EulerDiscreteScheduler(**_BETAS), 0.13025, "StableDiffusionXLPipeline", {})
     return folder
 
@@ -142,7 +142,8 @@ def _save_unet(folder: Path, *, attentive: bool = True, **options: object) -> No
     unet.save_pretrained(folder / "unet")
 
 
-def _save_text_encoder(folder: Path, suffix: str, encoder_class: type, width: int) -> None:
+def save_text_encoder(folder: Path, suffix: str, encoder_class: type, width: int) -> None:
+    """Text encoder and tokenizer number `suffix` of a pipeline folder."""
     config = CLIPTextConfig(
         hidden_size=width, intermediate_size=2 * width, num_hidden_layers=3, num_attention_heads=4,
         max_position_embeddings=32, projection_dim=width, **_VOCABULARY,

@@ -1,7 +1,6 @@
 """A tiny Stable Diffusion 3: real classes, random weights, the demo model's words."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +10,14 @@ from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 from tokenizers.processors import TemplateProcessing
 from transformers import (
-    CLIPTextConfig,
     CLIPTextModelWithProjection,
     PreTrainedTokenizerFast,
     T5Config,
     T5EncoderModel,
 )
 
-from tests.engine.tiny import DEMO
+from tests.engine.tiny import save_text_encoder
 
-_ENCODER = json.loads((DEMO / "text_encoder" / "config.json").read_text())
-_VOCABULARY = {name: _ENCODER[name] for name in ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")}
 _WORDS = ["<pad>", "</s>", "<unk>", "a", "red", "blue", "heart", "cat", "on", "sofa", "big"]
 
 
@@ -42,17 +38,7 @@ def make_tiny_sd3(folder: Path, *, t5: bool = False, seed: int = 0) -> Path:
                 parameter.mul_(3)
     transformer.save_pretrained(folder / "transformer")
     for suffix, width in (("", 32), ("_2", 48)):
-        config = CLIPTextConfig(
-            hidden_size=width, intermediate_size=2 * width, num_hidden_layers=3, num_attention_heads=4,
-            max_position_embeddings=32, projection_dim=width, **_VOCABULARY,
-        )  # fmt: skip
-        encoder = CLIPTextModelWithProjection(config)
-        with torch.no_grad():
-            for name, parameter in encoder.named_parameters():
-                if "embedding" in name:
-                    parameter.normal_(0, 1)
-        encoder.save_pretrained(folder / f"text_encoder{suffix}")
-        shutil.copytree(DEMO / "tokenizer", folder / f"tokenizer{suffix}", dirs_exist_ok=True)
+        save_text_encoder(folder, suffix, CLIPTextModelWithProjection, width)
     third: dict[str, Any] = {"text_encoder_3": [None, None], "tokenizer_3": [None, None]}
     if t5:
         third = _save_t5(folder)

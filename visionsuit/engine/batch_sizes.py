@@ -5,10 +5,10 @@ from collections import deque
 from collections.abc import Callable
 
 #: Calls of a size before its time counts, and how many are remembered: the quickest of them is the one that nothing
-#: disturbed.
-_FEWEST, _REMEMBERED = 3, 9
+#: disturbed, if they are not too few.
+_FEWEST, _REMEMBERED = 12, 24
 #: A picture in a larger call may take this much longer than in a smaller one before the larger one does not pay.
-_TOLERATED = 1.05
+_TOLERATED = 1.2
 #: Then all times are taken anew: what runs beside the engine changes.
 _CALLS_BEFORE_ANEW = 500
 #: A size that memory did not hold is tried again after so long.
