@@ -134,3 +134,19 @@ def test_a_slider_is_answered_at_once(base: Path) -> None:
     began = time.perf_counter()
     assert len(meet([Weights(0.7)] * 12, changes, products)) == 66
     assert time.perf_counter() - began < 2.0
+
+
+def test_matrices_that_cannot_be_put_together_are_said_to_be_so(tmp_path: Path) -> None:
+    # The header alone does not tell: it says nothing against a factor that is not used.
+    folder = make_tiny_sd(tmp_path / "base")
+    shapes = read_base_shapes(folder)
+    name, weight = next((n, s) for n, s in shapes.index.shapes[Component.UNET].items() if len(s) == 2)
+    stem = f"lora_unet_{name.replace('.', '_')}"
+    own = {
+        "lokr_w1": torch.ones(2, 2),
+        "lokr_w2": torch.ones(weight[0] // 2, weight[1] // 2),
+        "lokr_w1_b": torch.tensor(1.0),
+    }
+    save_file({f"{stem}.{part}": tensor for part, tensor in own.items()}, tmp_path / "odd.safetensors")
+    with pytest.raises(LoraUnloadable, match="odd"):
+        measure([tmp_path / "odd.safetensors"], shapes)

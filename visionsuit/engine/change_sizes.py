@@ -94,7 +94,7 @@ def measure(paths: Sequence[Path], base: BaseShapes, *, pairs: Collection[tuple[
         for number, file in enumerate(files):
             try:
                 matrices = file.matrices(layer) if layer in file.modules else None
-            except RuntimeError as error:
+            except (RuntimeError, IndexError) as error:
                 # Whatever torch says of matrices that cannot be put together.
                 raise LoraUnloadable(f"{paths[number].name} cannot be measured at {layer[1]}.") from error
             if matrices is not None:
