@@ -266,3 +266,15 @@ def test_an_administrators_token_without_the_scope_is_refused(site: Runtime, peo
     reader = replace(people.admin, scopes=frozenset({Scope.READ}))
     with pytest.raises(NotPermitted):
         submit(site, reader)
+
+
+def test_the_work_of_one_request_is_bounded(site: Runtime, people: People) -> None:
+    site.settings.limits.request_megapixel_steps = 1
+    try:
+        # 64 x 64 pixels, 8 pictures of 30 steps: 0.98 million pixel steps.
+        submit(site, people.user, order(steps=30, count=8, width=64, height=64))
+        with pytest.raises(InvalidInput, match="1 is the most") as refused:
+            submit(site, people.user, order(steps=31, count=8, width=64, height=64))
+        assert refused.value.field == "steps"
+    finally:
+        site.settings.limits.request_megapixel_steps = 4000

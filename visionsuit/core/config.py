@@ -75,6 +75,9 @@ class Limits(BaseModel):
     steps: int = Field(200, description="Most denoising steps.")
     images_per_request: int = Field(8, description="Most images of one render request.")
     sheet_cells: int = Field(36, description="Most cells of one X/Y sheet.")
+    request_megapixel_steps: int = Field(
+        4000, description="Most work of one request: steps of all its pictures, times their millions of pixels."
+    )
     generation_inputs: int = Field(30, description="Most uploaded pictures to work from that are kept for a person.")
     active_generations: int = Field(5, description="Most waiting or running renders a person.")
 

@@ -96,6 +96,21 @@ def steps_of_request(request: dict[str, Any]) -> int:
     return sum(_steps_of_cell(request, cell) for cell in cells_of(request))
 
 
+def check_work(request: dict[str, Any], most: int) -> None:
+    """
+    Raises:
+        BadOrder: more steps and pixels than one request may take.
+    """
+    largest = request.get("hires") or request
+    work = steps_of_request(request) * largest["width"] * largest["height"] / 1e6
+    if work > most:
+        raise BadOrder(
+            f"This request takes {work:,.0f} megapixel steps (steps of all pictures times their size); {most:,} is the "
+            "most. Ask for fewer pictures, fewer steps or a smaller size.",
+            field="steps",
+        )
+
+
 def _steps_of_cell(request: dict[str, Any], cell: Cell) -> int:
     hires, steps = request.get("hires"), cell.steps
     if cell.strength is not None:

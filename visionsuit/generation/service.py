@@ -6,7 +6,7 @@ from visionsuit.core.permissions import Permission, require
 from visionsuit.generation.base_models import get_offered
 from visionsuit.generation.blocks import require_unblocked
 from visionsuit.generation.mix import resolve_mix
-from visionsuit.generation.modes import complete_init, complete_modes, size_for, steps_of_request
+from visionsuit.generation.modes import check_work, complete_init, complete_modes, size_for, steps_of_request
 from visionsuit.generation.order import Order, check_mix, complete
 from visionsuit.generation.pictures import look_ahead, plan_pictures
 from visionsuit.generation.queries import (
@@ -88,6 +88,7 @@ def submit(ctx: Ctx, order: Order, sheet: SheetOrder | None = None, *, priority:
         pictures += plan_pictures(ctx, {**request, "seed": seed}, base)
     if pictures:
         request["pictures"] = pictures
+    check_work(request, limits.request_megapixel_steps)
     queue.limit_active(ctx, owner_id, limits.active_generations)
     generation = Generation(owner_id=owner_id, job_id=0, base_model_id=base.id, request=request)
     largest = request.get("hires") or request
