@@ -58,5 +58,5 @@ class Watched:
 def watched() -> Iterator[Watched]:
     seen = Watched()
     yield seen
-    assert seen.errors == []
-    assert seen.foreign == []
+    assert not seen.errors, seen.errors
+    assert not seen.foreign, seen.foreign

@@ -33,6 +33,23 @@ configure_logging(Settings(_env_file=None, log_level="WARNING"))  # type: ignore
 MODELS_DIR = Path(__file__).parents[1] / "models_cache"
 
 
+#: Files with long tests, many of which wait: begun first, so that none of them runs alone at the end.
+LONG = (
+    "tests/uploads/test_process.py",
+    "tests/journeys/",
+    "tests/demo_model/test_stages.py",
+    "tests/generation/test_crash.py",
+    "tests/test_app.py",
+    "tests/pages/test_generator.py",
+    "tests/pages/test_modes.py",
+    "tests/security/test_rest_matrix.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(_env_file=None, data_dir=tmp_path / "data", models_dir=MODELS_DIR, worker=False)  # type: ignore[call-arg]

@@ -200,6 +200,7 @@ def test_a_kill_in_the_middle_of_an_upload_leaves_nothing_after_the_restart(site
         assert client.get("/api/models").json()["items"] == []
 
 
+@pytest.mark.parametrize("site", ["folder"], indirect=True)
 def test_a_kill_in_the_middle_of_a_drafts_file_keeps_the_draft_and_no_bytes(site: tuple[Server, Storage]) -> None:
     server, storage = site
     with closing(server.admin()) as client:
@@ -228,6 +229,7 @@ def test_a_kill_in_the_middle_of_a_drafts_file_keeps_the_draft_and_no_bytes(site
         assert card.status_code == 201, card.text
 
 
+@pytest.mark.parametrize("site", ["s3"], indirect=True)
 def test_a_broken_connection_leaves_nothing(site: tuple[Server, Storage]) -> None:
     server, storage = site
     with closing(server.admin()) as client:
