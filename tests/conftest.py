@@ -1,6 +1,7 @@
 """Fixtures that every area shares: a runtime on real SQLite and folder storage, people, a client."""
 
 import os
+import shutil
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -80,11 +81,23 @@ def database_url(request: pytest.FixtureRequest, settings: Settings) -> str:
     return request.getfixturevalue("postgres_url") if kind == "postgresql" else settings.database
 
 
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with the schema, to be copied for each test."""
+    path = tmp_path_factory.mktemp("template") / "empty.db"
+    database = open_database(f"sqlite:///{path}")
+    create_schema(database)
+    database.dispose()
+    assert not path.with_name("empty.db-wal").exists()
+    return path
+
+
 @pytest.fixture
-def runtime(settings: Settings, database_url: str) -> Iterator[Runtime]:
+def runtime(settings: Settings, database_url: str, sqlite_template: Path) -> Iterator[Runtime]:
+    if database_url == settings.database:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(sqlite_template, settings.data_dir / "visionsuit.db")
     database = open_database(database_url)
-    if database.dialect.name == "sqlite":
-        create_schema(database)
     storage = FolderStorage(settings.storage_folder)
     storage.prepare()
     yield Runtime(settings=settings, database=database, storage=storage, engine=MockEngine(), secret=b"s" * 32)
