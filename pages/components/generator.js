@@ -67,7 +67,7 @@ class Generator extends View {
       return;
     }
     if (this.#bases.items.length === 0) {
-      render(this, emptyState({ icon: "cpu", title: "No base model yet", text: "The generator needs a base model. An administrator puts one into the models folder; it appears here after a restart." }));
+      render(this, emptyState({ icon: "cpu", title: "No base model yet", text: "The generator needs a base model. An administrator adds one under Administration, Base models: from the models folder, or from a hub." }));
       return;
     }
     this.#form = this.#restore();
