@@ -1,5 +1,6 @@
 """Fixtures that every area shares: a runtime on real SQLite and folder storage, people, a client."""
 
+import gc
 import os
 import shutil
 
@@ -45,6 +46,12 @@ LONG = (
     "tests/pages/test_modes.py",
     "tests/security/test_rest_matrix.py",
 )
+
+
+def pytest_collection_finish() -> None:
+    """What the imports made stays: looking through it again and again takes a good part of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
