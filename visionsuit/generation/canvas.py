@@ -35,12 +35,7 @@ def read_pixels(runtime: Runtime, source: Source) -> Image.Image:
     Raises:
         ObjectMissing, StorageUnavailable
     """
-    image = _open(runtime, source)
-    if image.mode in ("RGBA", "LA", "PA", "P") or "transparency" in image.info:
-        layered = image.convert("RGBA")
-        white = Image.new("RGBA", layered.size, "white")
-        return Image.alpha_composite(white, layered).convert("RGB")
-    return _eight_bits(image).convert("RGB")
+    return _flat(_open(runtime, source), "white").convert("RGB")
 
 
 def read_mask(runtime: Runtime, source: Source) -> Image.Image:
@@ -49,12 +44,7 @@ def read_mask(runtime: Runtime, source: Source) -> Image.Image:
     Raises:
         ObjectMissing, StorageUnavailable
     """
-    image = _open(runtime, source)
-    if image.mode in ("RGBA", "LA", "PA", "P") or "transparency" in image.info:
-        layered = image.convert("RGBA")
-        black = Image.new("RGBA", layered.size, "black")
-        return Image.alpha_composite(black, layered).convert("L")
-    return _eight_bits(image).convert("L")
+    return _flat(_open(runtime, source), "black").convert("L")
 
 
 def make_canvas(
@@ -155,6 +145,14 @@ def _open(runtime: Runtime, source: Source) -> Image.Image:
     with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
         image.load()
         return ImageOps.exif_transpose(image)
+
+
+def _flat(image: Image.Image, background: str) -> Image.Image:
+    """Eight bits a channel; on the background where something shows through."""
+    if image.mode in ("RGBA", "LA", "PA", "P") or "transparency" in image.info:
+        layered = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layered.size, background), layered)
+    return _eight_bits(image)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
