@@ -118,9 +118,7 @@ def _absent(folder: Path) -> dict[str, None]:
 def _scheduler(original: Any, request: RenderRequest) -> Any:
     """The wished sampler where it can stand in for the pipeline's own, else a fresh copy of that."""
     config = dict(original.config) | {"_class_name": type(original).__name__}
-    if is_flow(config):
-        return create_scheduler(config, request.sampler, request.schedule)
     wished = create_scheduler(config, request.sampler, request.schedule)
-    if type(wished) in getattr(original, "compatibles", []):
+    if is_flow(config) or type(wished) in getattr(original, "compatibles", []):
         return wished
     return type(original).from_config(original.config)
