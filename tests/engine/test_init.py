@@ -143,6 +143,18 @@ def test_with_and_without_a_picture_in_one_batch(renderer: Renderer, model: str,
         assert furthest(pictures[number][0], reference) <= BAR
 
 
+@pytest.mark.parametrize("model", ["sd", "sdxl", "inpainting"])
+def test_every_seed_may_begin_with_a_picture_of_its_own(renderer: Renderer, model: str) -> None:
+    pictures, mask = np.stack([scene(), scene(1), scene(2)]), left_half() if model != "sdxl" else None
+    request = request_for(renderer, model, steps=6, seeds=(3, 8, 4), init=InitPicture(pictures, 0.5, mask))
+    together = alone(renderer, request)
+    for number, picture in enumerate(together):
+        own = replace(request, seeds=request.seeds[number : number + 1], init=InitPicture(pictures[number], 0.5, mask))
+        assert furthest(picture, alone(renderer, own)[0]) <= BAR
+        if mask is not None:
+            assert np.array_equal(picture[:, 32:], pictures[number][:, 32:])
+
+
 def test_progress_counts_the_steps_that_run(renderer: Renderer) -> None:
     request = request_for(renderer, steps=10, seeds=(1, 2), init=InitPicture(scene(), 0.5))
     call = Call(renderer.engine, request).start()
@@ -186,6 +198,7 @@ def test_a_thin_line_is_repainted_too(renderer: Renderer) -> None:
     ("init", "says"),
     [
         (InitPicture(scene(side=32), 0.5), "shape"),
+        (InitPicture(np.stack([scene(), scene(1)]), 0.5), "shape"),
         (InitPicture(scene(), 0.0), "strength"),
         (InitPicture(scene(), 1.2), "strength"),
         (InitPicture(scene(), 0.5, np.ones((3, 3), np.float32)), "mask"),
@@ -239,6 +252,27 @@ def test_a_second_pass_is_diffusers_img2img_of_the_larger_picture(renderer: Rend
     phases = [progress.phase for progress in seen]
     begun = phases.index(Phase.DENOISING)
     assert not {Phase.LOADING, Phase.ENCODING} & set(phases[begun:])
+
+
+def test_second_passes_share_their_calls(renderer: Renderer) -> None:
+    request = request_for(renderer, steps=5, seeds=(3, 4, 5), sampler="euler")
+    second = SecondPass(96, 80, steps=10, strength=0.6)
+    seen: list[Progress] = []
+
+    def render(request: RenderRequest) -> list[NDArray[np.int16]]:
+        made = render_all(
+            renderer.engine, [request], second=[second], on_progress=seen.append, is_cancelled=lambda: False
+        )
+        return [picture.pixels.astype(np.int16) for picture in made]
+
+    before = renderer.engine.status().extra["unet_calls"]
+    together = render(request)
+    assert renderer.engine.status().extra["unet_calls"] - before == 5 + 6
+    steps = [progress.step for progress in seen]
+    assert steps == sorted(steps)
+    assert (seen[-1].step, seen[-1].steps) == (33, 33)
+    for number, picture in enumerate(together):
+        assert furthest(picture, render(replace(request, seeds=request.seeds[number : number + 1]))[0]) <= BAR
 
 
 def test_the_cells_of_a_sheet_share_their_calls(renderer: Renderer) -> None:

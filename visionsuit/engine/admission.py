@@ -28,15 +28,16 @@ def check(request: RenderRequest, model: LoadedModel | WholeModel) -> None:
     if request.bucket not in (0, *BUCKETS):
         raise EngineError(f"A bucket holds {', '.join(map(str, BUCKETS))} pictures, not {request.bucket}.")
     if request.init is not None:
-        _check_init(request.init, (request.height, request.width))
+        _check_init(request.init, (request.height, request.width), len(request.seeds))
     if request.variation is not None and len(request.variation.seeds) != len(request.seeds):
         raise EngineError("A variation needs a seed for every picture.")
 
 
-def _check_init(init: InitPicture, size: tuple[int, int]) -> None:
-    if init.pixels.dtype != np.uint8 or init.pixels.shape != (*size, 3):
+def _check_init(init: InitPicture, size: tuple[int, int], seeds: int) -> None:
+    shapes = ((*size, 3), (seeds, *size, 3))
+    if init.pixels.dtype != np.uint8 or init.pixels.shape not in shapes:
         raise EngineError(
-            f"The picture to begin with must be uint8 of the shape {(*size, 3)}, not {init.pixels.shape}."
+            f"What to begin with must be uint8 of the shape {shapes[0]} or {shapes[1]}, not {init.pixels.shape}."
         )
     if init.mask is not None and init.mask.shape != size:
         raise EngineError(f"The mask must have the shape {size}, not {init.mask.shape}.")
@@ -45,8 +46,8 @@ def _check_init(init: InitPicture, size: tuple[int, int]) -> None:
 
 
 def admit(ticket: Ticket, *, tiled: bool = False) -> tuple[BatchKey, list[Row]]:
-    """The ticket has its model and LoRAs. Runs the text encoders, and the VAE over a picture to begin with; `tiled`
-    takes less memory for that.
+    """The ticket has its model and LoRAs. Runs the text encoders, and the VAE over what to begin with; `tiled` takes
+    less memory for that.
 
     Raises:
         EngineError: a sampler that is not known, a prompt that is too long.
@@ -54,8 +55,8 @@ def admit(ticket: Ticket, *, tiled: bool = False) -> tuple[BatchKey, list[Row]]:
     request, model, packs = ticket.request, ticket.model, ticket.packs or {}
     mix = model.loras.unet_mix(request.loras, packs)
     inputs = encode(model, request, packs)
-    start = begin(model, request, tiled=tiled)
-    rows = [Row(ticket, number, model, inputs, mix, start) for number in range(len(request.seeds))]
+    starts = begin(model, request, tiled=tiled)
+    rows = [Row(ticket, number, model, inputs, mix, start) for number, start in enumerate(starts)]
     height, width = rows[0].latent.shape[-2:]
     alone = mix.key if needs_merging(mix) else None
     return BatchKey(model.key, height, width, inputs.tokens, inputs.rows, alone, _fixed_shape(request, mix)), rows

@@ -97,7 +97,8 @@ class InitPicture:
     """A picture to begin with instead of noise alone.
 
     Attributes:
-        pixels: uint8 [height, width, 3] of the render's size.
+        pixels: uint8 of the render's size: [height, width, 3] for all seeds, or [pictures, height, width, 3], one for
+            each seed.
         strength: in (0, 1]: the share of the steps that is run, and so how much may become different.
         mask: what is repainted, the rest stays as it is: [height, width], float in 0..1 or uint8 in 0..255, the
             largest value repaints. Values between make a soft edge. None repaints all.
@@ -106,6 +107,10 @@ class InitPicture:
     pixels: NDArray[np.uint8]
     strength: float
     mask: NDArray[Any] | None = None
+
+    def picture(self, number: int) -> NDArray[np.uint8]:
+        """[height, width, 3], what the request's picture `number` begins with."""
+        return self.pixels if self.pixels.ndim == 3 else self.pixels[number]
 
     def soft_mask(self) -> NDArray[np.float32] | None:
         """[height, width] in 0..1."""

@@ -25,11 +25,12 @@ def decode(model: LoadedModel, latent: torch.Tensor, *, tiled: bool = False) -> 
     return array
 
 
-def paste(pixels: NDArray[np.uint8], init: InitPicture) -> NDArray[np.uint8]:
-    """The finished picture where the mask repaints, the one it began with elsewhere; [height, width, 3]."""
+def paste(pixels: NDArray[np.uint8], init: InitPicture, number: int = 0) -> NDArray[np.uint8]:
+    """The request's finished picture `number` where the mask repaints, what it began with elsewhere;
+    [height, width, 3]."""
     mask = init.soft_mask()
     if mask is None:
         return pixels
     share = mask[:, :, None]
-    mixed: NDArray[np.uint8] = (pixels * share + init.pixels * (1 - share)).round().astype(np.uint8)
+    mixed: NDArray[np.uint8] = (pixels * share + init.picture(number) * (1 - share)).round().astype(np.uint8)
     return mixed

@@ -225,7 +225,7 @@ class Driver:
             with torch.inference_mode():
                 picture = decode(ticket.model, row.latent, tiled=use_tiles)
             init = ticket.request.init
-            return Picture(picture if init is None else paste(picture, init), row.seed)
+            return Picture(picture if init is None else paste(picture, init, row.number), row.seed)
 
         try:
             ticket.deliver(row.number, self._with_memory(pixels, in_use))

@@ -45,7 +45,7 @@ class Unmasked:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What the pictures of a request begin with, encoded once for all of them.
+    """What a picture of a request begins with, encoded once for all that begin with the same.
 
     Attributes:
         picture: None where the UNet paints from nothing.
@@ -126,8 +126,15 @@ def mixed_noise(noise: torch.Tensor, seed: int, strength: float) -> torch.Tensor
     return (own * noise + others * other) / torch.sin(angle)
 
 
-def begin(model: LoadedModel, request: RenderRequest, *, tiled: bool = False) -> Start | None:
-    """Encode what `request` begins with; None where that is noise alone. `tiled` takes less memory."""
+def begin(model: LoadedModel, request: RenderRequest, *, tiled: bool = False) -> list[Start | None]:
+    """Encode what each picture of `request` begins with; None where that is noise alone. `tiled` takes less memory."""
+    init, count = request.init, len(request.seeds)
+    if init is None or init.pixels.ndim == 3:
+        return [_begin(model, request, 0, tiled=tiled)] * count
+    return [_begin(model, request, number, tiled=tiled) for number in range(count)]
+
+
+def _begin(model: LoadedModel, request: RenderRequest, number: int, *, tiled: bool) -> Start | None:
     channels = int(model.vae.config.latent_channels)
     tells = model.unet.config.in_channels == 2 * channels + 1
     init = request.init
@@ -138,7 +145,7 @@ def begin(model: LoadedModel, request: RenderRequest, *, tiled: bool = False) ->
     if init is None:
         grey = torch.zeros(1, 3, request.height, request.width)
         return Start(None, torch.ones(1, 1, *shape[2:]), _encode(model, grey))
-    pixels = torch.tensor(init.pixels).permute(2, 0, 1)[None].float() / 127.5 - 1
+    pixels = torch.tensor(init.picture(number)).permute(2, 0, 1)[None].float() / 127.5 - 1
     picture = _encode(model, pixels)
     if init.mask is None and not tells:
         return Start(picture, None, None)
@@ -150,7 +157,7 @@ def _masks(init: InitPicture, shape: Shape) -> tuple[torch.Tensor, torch.Tensor]
     """The mask as zeros and ones, at the picture's size and at the latents'."""
     soft = init.soft_mask()
     if soft is None:
-        return torch.ones(1, 1, *init.pixels.shape[:2]), torch.ones(1, 1, *shape[2:])
+        return torch.ones(1, 1, *init.pixels.shape[-3:-1]), torch.ones(1, 1, *shape[2:])
     full = (torch.from_numpy(soft)[None, None] >= 0.5).float()
     small = F.interpolate(full, size=shape[2:])
     if not small.any():

@@ -78,7 +78,7 @@ def _paint(request: RenderRequest, number: int) -> NDArray[np.uint8]:
     if request.init is not None:
         share: Any = request.init.strength
         mask = request.init.soft_mask()
-        pixels = _blend(request.init.pixels, pixels, share if mask is None else share * mask[:, :, None])
+        pixels = _blend(request.init.picture(number), pixels, share if mask is None else share * mask[:, :, None])
     return pixels
 
 

@@ -107,28 +107,24 @@ def _render_passes(
     if second is None:
         return engine.render(request, on_progress=on_progress, is_cancelled=is_cancelled)
     if second.alone and request.init is not None:
-        before, firsts = 0, [Picture(request.init.pixels, seed) for seed in request.seeds]
+        so_far, larger = 0, enlarge(request.init.pixels, second.width, second.height)
     else:
-        before = request.steps_run * len(request.seeds)
         firsts = engine.render(request, on_progress=on_progress, is_cancelled=is_cancelled)
-    pictures: list[Picture] = []
-    for first in firsts:
-        again = replace(
-            request,
-            width=second.width,
-            height=second.height,
-            steps=second.steps,
-            seeds=(first.seed,),
-            init=InitPicture(enlarge(first.pixels, second.width, second.height), second.strength),
-            variation=None,
-        )
-        so_far = before + len(pictures) * second.steps_run
+        so_far = request.steps_run * len(request.seeds)
+        larger = np.stack([enlarge(first.pixels, second.width, second.height) for first in firsts])
+    again = replace(
+        request,
+        width=second.width,
+        height=second.height,
+        steps=second.steps,
+        init=InitPicture(larger, second.strength),
+        variation=None,
+    )
 
-        def note(progress: Progress, so_far: int = so_far) -> None:
-            on_progress(replace(progress, step=so_far + progress.step))
+    def note(progress: Progress) -> None:
+        on_progress(replace(progress, step=so_far + progress.step))
 
-        pictures += engine.render(again, on_progress=note, is_cancelled=is_cancelled)
-    return pictures
+    return engine.render(again, on_progress=note, is_cancelled=is_cancelled)
 
 
 def _steps(request: RenderRequest, second: SecondPass | None) -> int:

@@ -119,8 +119,7 @@ def _kinds(request: Mapping[str, Any]) -> list[_Kind]:
     kinds: list[_Kind] = []
     for place, cell in enumerate(cells_of(request)):
         alike = replace(cell, seed=0, variation_seed=None, label=None, x=None, y=None)
-        # A second pass begins with a picture of its own.
-        kind = None if request.get("hires") else next((one for one in kinds if one.cell == alike), None)
+        kind = next((one for one in kinds if one.cell == alike), None)
         if kind is None:
             kind = _Kind(alike, [], [], [])
             kinds.append(kind)
