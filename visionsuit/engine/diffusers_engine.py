@@ -80,6 +80,11 @@ class DiffusersEngine:
         ticket.phase(Phase.LOADING)
         driver.submit(ticket)
         try:
+            # While the device is still busy with others: then it finds the LoRAs in memory when it looks here next.
+            for model in self.models:
+                if model.key == request.base_model.key:
+                    for lora in request.loras:
+                        model.loras.packs.get(lora)
             while True:
                 for progress in ticket.take(_ASK_EVERY_S):
                     on_progress(progress)

@@ -152,8 +152,11 @@ class Driver:
                     in_use.add(ref.key)
                     check(ticket.request, model)
                     self.labels = self._models.labels
+                    if isinstance(model, LoadedModel) and ticket.packs is None:
+                        # What is in memory need not be fetched by the caller, which would cost a call's time.
+                        ticket.packs = model.loras.packs.find(ticket.request.loras)
                     ticket.provide(model)
-                elif ticket.packs is not None and not ticket.admitted and ref.key not in held_up:
+                if ticket.packs is not None and not ticket.admitted and ref.key not in held_up:
                     if self._begin(ticket, in_use):
                         self._nudged = True  # there may be more to admit after the next call
                         return

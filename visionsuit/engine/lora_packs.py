@@ -188,6 +188,12 @@ class PackCache:
             self._gates.pop(sha256, None)
         return found
 
+    def find(self, loras: Sequence[LoraRef]) -> dict[str, Pack] | None:
+        """By SHA-256, if all are in memory."""
+        found = {lora.sha256.lower(): self._find(lora.sha256.lower()) for lora in loras}
+        kept = {sha256: one for sha256, one in found.items() if one is not None}
+        return kept if len(kept) == len(found) else None
+
     def clear(self) -> None:
         with self._lock:
             self._packs.clear()
