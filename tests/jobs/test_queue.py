@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from sqlmodel import select
 
 from tests.conftest import People
 from tests.jobs.conftest import job_of
@@ -15,7 +16,7 @@ from visionsuit.jobs import claims, presence, queue
 from visionsuit.jobs.claims import Claim, ClaimLost
 from visionsuit.jobs.forecast import forecast_queue
 from visionsuit.jobs.pace import Measured, learn, load_paces
-from visionsuit.jobs.tables import RENDER_QUEUE, Job, JobState, OwnerShare
+from visionsuit.jobs.tables import IDLE_PRIORITY, RENDER_QUEUE, Job, JobState, OwnerShare
 from visionsuit.runtime import Runtime
 
 pytestmark = both_databases
@@ -90,6 +91,46 @@ def test_turns_weigh_device_seconds_not_jobs(runtime: Runtime, people: People) -
         order.append("slow" if claim.owner_id == slow.user_id else "quick")
         finish(runtime, claim, 4.5 if order[-1] == "slow" else 1.0)
     assert order == ["slow", *["quick"] * 5, "slow", "quick"]
+
+
+def put_idle(runtime: Runtime) -> int:
+    with runtime.open_ctx(SYSTEM) as ctx:
+        job = queue.defer(ctx, "paint", {}, owner_id=None, priority=IDLE_PRIORITY)
+        # Long enough to starve, if it could.
+        job.created_at -= timedelta(hours=1)
+        assert job.id is not None
+        return job.id
+
+
+def test_idle_work_begins_when_nothing_else_waits_or_runs(runtime: Runtime, people: People) -> None:
+    idle, more = put_idle(runtime), put_idle(runtime)
+    first, second = put(runtime, people.user), put(runtime, people.user)
+    with runtime.open_ctx(SYSTEM) as ctx:
+        forecasts = forecast_queue(ctx, RENDER_QUEUE)
+    assert [forecasts[job].place for job in (first, second, idle, more)] == [1, 2, 3, 4]
+    claim = must_take(runtime)
+    assert claim.job_id == first
+    other = must_take(runtime, "w2")
+    assert other.job_id == second
+    assert take(runtime) is None
+    with runtime.open_ctx(SYSTEM, read_only=True) as ctx:
+        assert not claims.has_waiting(ctx, RENDER_QUEUE)
+    finish(runtime, claim)
+    assert take(runtime) is None
+    with runtime.open_ctx(SYSTEM) as ctx:
+        claims.release(ctx, other, after_s=3600)
+    assert take(runtime) is None, "what waits for a second try waits too"
+    with runtime.open_ctx(SYSTEM) as ctx:
+        queue.cancel(ctx, second)
+    claim = must_take(runtime)
+    assert claim.job_id == idle
+    assert take(runtime) is None, "one at a time"
+    third = put(runtime, people.user)
+    assert must_take(runtime).job_id == third, "nobody waits for idle work"
+    with runtime.open_ctx(SYSTEM) as ctx:
+        claims.release(ctx, claim)
+        assert [row.owner_id for row in ctx.session.exec(select(OwnerShare))] == [people.user.user_id]
+    assert job_of(runtime, idle).state == JobState.QUEUED
 
 
 def test_work_that_runs_counts_before_it_is_measured(runtime: Runtime, people: People) -> None:

@@ -21,7 +21,7 @@ from visionsuit.jobs.fairness import UNKNOWN_COST_S, Candidate, choose, faded
 from visionsuit.jobs.pace import Paces, load_paces
 from visionsuit.jobs.presence import list_workers
 from visionsuit.jobs.queue import is_paused
-from visionsuit.jobs.tables import WAITING, Job, JobState, OwnerShare
+from visionsuit.jobs.tables import IDLE_PRIORITY, WAITING, Job, JobState, OwnerShare
 from visionsuit.runtime import Ctx
 
 #: Waiting jobs that are played forward; those behind get a place, and no estimate.
@@ -73,7 +73,8 @@ def forecast_queue(ctx: Ctx, queue: str) -> dict[int, Forecast]:
         slots=sum(worker.slots for worker in workers),
         running_owners=[job.owner_id for job in running],
     )
-    ready = [job for job in waiting if job.run_after is None or job.run_after <= now]
+    idle = [job for job in waiting if job.priority <= IDLE_PRIORITY]
+    ready = [job for job in waiting if job.priority > IDLE_PRIORITY and (job.run_after is None or job.run_after <= now)]
     remaining_s = [_remaining_s(job, paces, now) for job in running]
     order = _play(ready, _load_shares(ctx, ready), remaining_s, reasons.slots, paces, now)
     forecasts: dict[int, Forecast] = {}
@@ -81,9 +82,14 @@ def forecast_queue(ctx: Ctx, queue: str) -> dict[int, Forecast]:
         known = eta_s if reasons.slots and not reasons.paused else None
         forecasts[job.id] = Forecast(place, known, reasons.line(place, job.owner_id))
     for job in waiting:
-        if job.id not in forecasts:
+        if job.id not in forecasts and job.priority > IDLE_PRIORITY:
             late = "Tries again in a moment; the last try was disturbed."
             forecasts[job.id] = Forecast(len(forecasts) + 1, None, late)
+    for job in idle:
+        place = len(forecasts) + 1
+        stopped = reasons.paused or not reasons.slots
+        line = reasons.line(1, job.owner_id) if stopped else "Starts when nobody else waits and nothing else runs."
+        forecasts[job.id] = Forecast(place, None, line)
     ctx.bus.publish(forecast_topic(queue), {"made_at": time.monotonic(), "forecasts": forecasts}, keep=True)
     return forecasts
 

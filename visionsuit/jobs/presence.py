@@ -6,9 +6,10 @@ anyone who shares the data folder can look. Workers elsewhere are given up after
 
 import os
 import socket
+import time
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from sqlmodel import col, select
@@ -28,8 +29,16 @@ except ImportError:  # Windows: no proof there, the heartbeat alone decides.
 log = structlog.get_logger()
 
 STALLED_AFTER_S = 30.0
+_CAPACITY_KEPT_S = 1.0
 #: Rows of workers that are gone are kept this long, for the administrator's eyes.
 _FORGET_AFTER_S = 24 * 3600.0
+
+
+class Capacity(NamedTuple):
+    """Workers of a queue that were heard of lately, and jobs that they run at once."""
+
+    workers: int
+    slots: int
 
 
 class LifeLock:
@@ -52,6 +61,7 @@ def enter(ctx: Ctx, worker_id: str, queue: str) -> None:
     """Write the worker down; before its first claim."""
     ctx.session.add(WorkerPresence(id=worker_id, queue=queue, host=socket.gethostname()[:255], pid=os.getpid()))
     ctx.session.flush()
+    _forget_capacity(ctx, queue)
 
 
 def beat(ctx: Ctx, worker_id: str, slots: int, engine: dict[str, Any]) -> None:
@@ -59,6 +69,8 @@ def beat(ctx: Ctx, worker_id: str, slots: int, engine: dict[str, Any]) -> None:
     if row is None:
         return
     row.heartbeat_at = utcnow()
+    if row.slots != slots:
+        _forget_capacity(ctx, row.queue)
     row.slots = slots
     row.engine = engine
     ctx.session.add(row)
@@ -68,6 +80,28 @@ def leave(ctx: Ctx, worker_id: str) -> None:
     row = ctx.session.get(WorkerPresence, worker_id)
     if row is not None:
         ctx.session.delete(row)
+        _forget_capacity(ctx, row.queue)
+
+
+def read_capacity(ctx: Ctx, queue: str) -> Capacity:
+    """Up to a second old."""
+    kept = ctx.bus.latest(_capacity_topic(queue))
+    if kept is not None and time.monotonic() - kept["made_at"] < _CAPACITY_KEPT_S:
+        found: Capacity = kept["capacity"]
+        return found
+    made_at = time.monotonic()
+    workers = list_workers(ctx, queue)
+    capacity = Capacity(len(workers), sum(worker.slots for worker in workers))
+    ctx.bus.publish(_capacity_topic(queue), {"made_at": made_at, "capacity": capacity}, keep=True)
+    return capacity
+
+
+def _forget_capacity(ctx: Ctx, queue: str) -> None:
+    ctx.after_commit(lambda: ctx.bus.forget(_capacity_topic(queue)))
+
+
+def _capacity_topic(queue: str) -> str:
+    return f"capacity:{queue}"
 
 
 def list_workers(ctx: Ctx, queue: str, within_s: float = STALLED_AFTER_S) -> list[WorkerPresence]:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from visionsuit.db import UtcDateTime
-from visionsuit.jobs.tables import WAITING, Job, JobState, OwnerShare, QueueState
+from visionsuit.jobs.tables import IDLE_PRIORITY, WAITING, Job, JobState, OwnerShare, QueueState
 
 _queue = sa.bindparam("queue", type_=sa.String())
 _now = sa.bindparam("now", type_=UtcDateTime())
@@ -18,10 +18,20 @@ _job_id = sa.bindparam("job_id", type_=sa.Integer())
 _token = sa.bindparam("token", type_=sa.String())
 _owner_id = sa.bindparam("owner_id", type_=sa.Integer())
 
+_other: Any = aliased(Job)
+#: Something that idle work steps back for.
+_busy = sa.exists().where(
+    _other.queue == _queue,
+    sa.or_(
+        _other.state == JobState.RUNNING,
+        sa.and_(_other.state.in_(WAITING), _other.priority > IDLE_PRIORITY),
+    ),
+)
 _ready = (
     col(Job.queue) == _queue,
     col(Job.state).in_(WAITING),
     sa.or_(col(Job.run_after).is_(None), col(Job.run_after) <= _now),
+    sa.or_(col(Job.priority) > IDLE_PRIORITY, ~_busy),
 )
 _mine = (col(Job.id) == _job_id, col(Job.claim_token) == _token, col(Job.state) == JobState.RUNNING)
 

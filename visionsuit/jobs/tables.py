@@ -13,6 +13,8 @@ from visionsuit.db import UtcDateTime
 
 #: The queue of everything that needs the device.
 RENDER_QUEUE = "render"
+#: Work of this priority begins only when nothing of a higher one waits and nothing runs: nobody waits for it.
+IDLE_PRIORITY = -1000
 
 
 class JobState(StrEnum):

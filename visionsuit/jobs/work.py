@@ -12,7 +12,7 @@ from visionsuit.jobs.claims import Claim, ClaimLost
 from visionsuit.jobs.events import publish_progress
 from visionsuit.runtime import Runtime
 
-#: Progress reaches the database at most this often, besides the first; every step reaches the bus.
+#: Progress reaches the database at most this often; every step reaches the bus.
 _WRITE_EVERY_S = 0.5
 #: A cancel from another process is seen by reading the row, at most this often.
 _READ_EVERY_S = 0.25
@@ -71,8 +71,8 @@ class Work:
         self.device_seconds = 0.0
         self._stopping = stopping
         self._told_to_stop = threading.Event()
-        self._written = 0.0
-        self._read = time.monotonic()
+        # The claim has just said that it runs.
+        self._written = self._read = time.monotonic()
 
     def tell_stop(self) -> None:
         """The job was cancelled, or taken away."""
