@@ -19,8 +19,9 @@ from visionsuit.jobs import statements
 from visionsuit.jobs.events import tell_job, tell_queue
 from visionsuit.jobs.fairness import UNKNOWN_COST_S, Candidate, choose, faded
 from visionsuit.jobs.pace import load_paces
+from visionsuit.jobs.shares import charge
 from visionsuit.jobs.sql import upsert
-from visionsuit.jobs.tables import Job, JobState, OwnerShare, QueueState
+from visionsuit.jobs.tables import Job, JobState, QueueState
 from visionsuit.runtime import Ctx
 
 #: Claims of one job that end with a dead or silent worker before the job is given up.
@@ -50,17 +51,17 @@ class Claim:
 
 def has_waiting(ctx: Ctx, queue: str) -> bool:
     """Whether a claim could succeed; takes no lock, so that idle workers cost nothing."""
-    return ctx.session.execute(statements.HAS_WAITING, {"queue": queue, "now": utcnow()}).first() is not None
+    return statements.ask(ctx, statements.HAS_WAITING, queue=queue, now=utcnow()).first() is not None
 
 
 def claim(ctx: Ctx, worker_id: str, queue: str, *, loaded: str = "") -> Claim | None:
     """Take the job whose turn it is, or None. `loaded` is the affinity of what this worker ran last."""
     # One claim at a time: two would weigh the same shares and serve one person twice.
-    state = ctx.session.execute(statements.QUEUE_FOR_UPDATE, {"queue": queue}).scalar_one_or_none()
-    if state is None:
+    is_paused = statements.ask(ctx, statements.QUEUE_FOR_UPDATE, queue=queue).scalar_one_or_none()
+    if is_paused is None:
         ctx.session.execute(upsert(ctx, QueueState).values(name=queue, is_paused=False).on_conflict_do_nothing())
-        state = ctx.session.execute(statements.QUEUE_FOR_UPDATE, {"queue": queue}).scalar_one()
-    if state.is_paused:
+        is_paused = statements.ask(ctx, statements.QUEUE_FOR_UPDATE, queue=queue).scalar_one()
+    if is_paused:
         return None
     now = utcnow()
     candidates = next_of_each(ctx, queue, now)
@@ -85,7 +86,7 @@ def next_of_each(ctx: Ctx, queue: str, now: datetime) -> list[Candidate]:
             waits_since=max(row.created_at, row.served_at) if row.served_at else row.created_at,
             affinity=row.affinity,
         )
-        for row in ctx.session.execute(statements.NEXT_OF_EACH, {"queue": queue, "now": now})
+        for row in statements.ask(ctx, statements.NEXT_OF_EACH, queue=queue, now=now)
     ]
 
 
@@ -96,8 +97,8 @@ def report(ctx: Ctx, claim: Claim, phase: str, step: int, steps: int) -> bool:
         ClaimLost: the job is another's now.
     """
     values = {"new_phase": phase, "new_step": step, "new_steps": steps, "now": utcnow()}
-    changed = ctx.session.execute(statements.REPORT, {"job_id": claim.job_id, "token": claim.token, **values})
-    if changed.rowcount != 1:  # type: ignore[attr-defined]
+    changed = statements.ask(ctx, statements.REPORT, job_id=claim.job_id, token=claim.token, **values)
+    if changed.rowcount != 1:
         raise ClaimLost(f"job {claim.public_id} is no longer this worker's")
     return is_stopped(ctx, claim)
 
@@ -115,7 +116,7 @@ def heartbeat(ctx: Ctx, tokens: Iterable[str]) -> dict[str, bool]:
 
 def is_stopped(ctx: Ctx, claim: Claim) -> bool:
     """Whether the job was cancelled or taken away."""
-    row = ctx.session.execute(statements.STOPPED, {"job_id": claim.job_id}).first()
+    row = statements.ask(ctx, statements.STOPPED, job_id=claim.job_id).first()
     return row is None or row[0] != claim.token or bool(row[1])
 
 
@@ -154,7 +155,7 @@ def release(ctx: Ctx, claim: Claim, *, after_s: float = 0.0, counts: bool = Fals
         _finish(ctx, claim, JobState.CANCELLED, device_seconds)
         return
     give_back(ctx, job, counts=counts)
-    _charge(ctx, job.owner_id, device_seconds)
+    charge(ctx, job.owner_id, device_seconds)
     if after_s:
         job.state = JobState.PENDING
         job.run_after = utcnow() + timedelta(seconds=after_s)
@@ -163,7 +164,7 @@ def release(ctx: Ctx, claim: Claim, *, after_s: float = 0.0, counts: bool = Fals
 
 def give_back(ctx: Ctx, job: Job, *, counts: bool) -> None:
     """Make a running job wait again, as if it had not begun. The row is locked by the caller."""
-    _charge(ctx, job.owner_id, -job.charged_s)
+    charge(ctx, job.owner_id, -job.charged_s)
     if job.cancel_requested:
         job.state = JobState.CANCELLED
         job.finished_at = utcnow()
@@ -194,7 +195,7 @@ def _take(ctx: Ctx, job: Job, worker_id: str, now: datetime) -> Claim:
     job.attempts += 1
     job.charged_s = cost if cost is not None else UNKNOWN_COST_S
     job.phase, job.step, job.steps = None, 0, job.units
-    _charge(ctx, job.owner_id, job.charged_s, served_at=now)
+    charge(ctx, job.owner_id, job.charged_s, served=True)
     ctx.session.add(job)
     ctx.session.flush()
     tell_job(ctx, job.public_id)
@@ -223,7 +224,7 @@ def _held(ctx: Ctx, claim: Claim) -> Job:
 
 def _finish(ctx: Ctx, claim: Claim, state: JobState, device_seconds: float, **values: Any) -> None:
     job = _held(ctx, claim)
-    _charge(ctx, job.owner_id, device_seconds - job.charged_s)
+    charge(ctx, job.owner_id, device_seconds - job.charged_s)
     job.state = state
     job.claim_token = None
     job.finished_at = utcnow()
@@ -234,21 +235,3 @@ def _finish(ctx: Ctx, claim: Claim, state: JobState, device_seconds: float, **va
     ctx.session.flush()
     tell_job(ctx, job.public_id)
     tell_queue(ctx, job.queue)
-
-
-def _charge(ctx: Ctx, owner_id: int | None, seconds: float, *, served_at: datetime | None = None) -> None:
-    if owner_id is None:
-        return
-    now = utcnow()
-    share = ctx.session.execute(statements.SHARE_FOR_UPDATE, {"owner_id": owner_id}).scalar_one_or_none()
-    if share is None:
-        ctx.session.execute(
-            upsert(ctx, OwnerShare).values(owner_id=owner_id, used_s=0, used_at=now).on_conflict_do_nothing()
-        )
-        share = ctx.session.execute(statements.SHARE_FOR_UPDATE, {"owner_id": owner_id}).scalar_one()
-    share.used_s = max(0.0, faded(share.used_s, share.used_at, now) + seconds)
-    share.used_at = now
-    if served_at is not None:
-        share.served_at = served_at
-    ctx.session.add(share)
-    ctx.session.flush()

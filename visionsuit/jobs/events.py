@@ -1,5 +1,8 @@
 """What the queue says on the bus: work waits, a job moved, a job is to stop. Hints; rows are the truth."""
 
+import time
+from typing import Any
+
 from visionsuit.bus import Bus, Message
 from visionsuit.runtime import Ctx
 
@@ -22,6 +25,17 @@ def cancel_topic(queue: str) -> str:
 def forecast_topic(queue: str) -> str:
     """The latest forecast of a queue, kept for a moment."""
     return f"forecast:{queue}"
+
+
+def remember(bus: Bus, topic: str, value: Any) -> None:
+    """Keep what was read from the database, for `recall`; until `bus.forget(topic)` at the latest."""
+    bus.publish(topic, {"value": value, "at": time.monotonic()}, keep=True)
+
+
+def recall(bus: Bus, topic: str, within_s: float) -> Any:
+    """What was remembered in the last `within_s`, else None."""
+    kept = bus.latest(topic)
+    return kept["value"] if kept is not None and time.monotonic() - kept["at"] < within_s else None
 
 
 def tell_queue(ctx: Ctx, queue: str) -> None:

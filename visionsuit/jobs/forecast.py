@@ -4,33 +4,26 @@ The forecast plays the queue forward with the same rule that claims use, on meas
 It is made for the whole queue at once and kept for a moment, since everybody who waits asks again and again.
 """
 
-import time
 from collections import defaultdict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from heapq import heapify, heapreplace
 from typing import Any
 
-import sqlalchemy as sa
-from sqlmodel import col, select
-
 from visionsuit.core.clock import utcnow
-from visionsuit.jobs.events import forecast_topic
+from visionsuit.jobs import statements
+from visionsuit.jobs.events import forecast_topic, recall, remember
 from visionsuit.jobs.fairness import UNKNOWN_COST_S, Candidate, choose, faded
 from visionsuit.jobs.pace import Paces, load_paces
-from visionsuit.jobs.presence import list_workers
+from visionsuit.jobs.presence import read_capacity
 from visionsuit.jobs.queue import is_paused
-from visionsuit.jobs.tables import IDLE_PRIORITY, WAITING, Job, JobState, OwnerShare
+from visionsuit.jobs.tables import IDLE_PRIORITY, WAITING, Job, JobState
 from visionsuit.runtime import Ctx
 
 #: Waiting jobs that are played forward; those behind get a place, and no estimate.
 _HORIZON = 300
 _KEPT_S = 1.0
-_COLUMNS = (
-    Job.id, Job.state, Job.owner_id, Job.priority, Job.affinity, Job.created_at, Job.run_after, Job.started_at,
-    Job.pace_key, Job.pace_size, Job.units, Job.step, Job.steps,
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +38,11 @@ class Forecast:
 def forecast_job(ctx: Ctx, job: Job) -> Forecast:
     """Of a waiting or running job, up to a second old; empty for a finished one."""
     if job.state in WAITING:
-        kept = ctx.bus.latest(forecast_topic(job.queue))
-        if kept is not None and time.monotonic() - kept["made_at"] < _KEPT_S and job.id in kept["forecasts"]:
-            found: Forecast = kept["forecasts"][job.id]
-            return found
-        return forecast_queue(ctx, job.queue).get(job.id or 0, Forecast(wait_reason="Waits for its turn."))
+        job_id = job.id or 0
+        kept: dict[int, Forecast] = recall(ctx.bus, forecast_topic(job.queue), _KEPT_S) or {}
+        if job_id in kept:
+            return kept[job_id]
+        return forecast_queue(ctx, job.queue).get(job_id, Forecast(wait_reason="Waits for its turn."))
     if job.state == JobState.RUNNING:
         return Forecast(eta_s=_remaining_s(job, load_paces(ctx), utcnow()))
     return Forecast()
@@ -58,25 +51,20 @@ def forecast_job(ctx: Ctx, job: Job) -> Forecast:
 def forecast_queue(ctx: Ctx, queue: str) -> dict[int, Forecast]:
     """Job id -> forecast, of everything that waits in `queue`."""
     now, paces = utcnow(), load_paces(ctx)
-    # Columns, not rows: hundreds of objects that nobody changes are most of the cost.
-    jobs = ctx.session.execute(
-        sa.select(*_COLUMNS)  # type: ignore[call-overload]
-        .where(col(Job.queue) == queue, col(Job.state).in_([*WAITING, JobState.RUNNING]))
-        .order_by(col(Job.priority).desc(), col(Job.id))
-    ).all()
+    jobs = statements.ask(ctx, statements.ACTIVE_WITH_SHARES, queue=queue).all()
     running = [job for job in jobs if job.state == JobState.RUNNING]
     waiting = [job for job in jobs if job.state != JobState.RUNNING]
-    workers = list_workers(ctx, queue)
+    workers, slots = read_capacity(ctx, queue)
     reasons = _Reasons(
         paused=is_paused(ctx, queue),
         has_workers=bool(workers),
-        slots=sum(worker.slots for worker in workers),
+        slots=slots,
         running_owners=[job.owner_id for job in running],
     )
     idle = [job for job in waiting if job.priority <= IDLE_PRIORITY]
     ready = [job for job in waiting if job.priority > IDLE_PRIORITY and (job.run_after is None or job.run_after <= now)]
     remaining_s = [_remaining_s(job, paces, now) for job in running]
-    order = _play(ready, _load_shares(ctx, ready), remaining_s, reasons.slots, paces, now)
+    order = _play(ready, remaining_s, reasons.slots, paces, now)
     forecasts: dict[int, Forecast] = {}
     for place, (job, eta_s) in enumerate(order, start=1):
         known = eta_s if reasons.slots and not reasons.paused else None
@@ -90,13 +78,12 @@ def forecast_queue(ctx: Ctx, queue: str) -> dict[int, Forecast]:
         stopped = reasons.paused or not reasons.slots
         line = reasons.line(1, job.owner_id) if stopped else "Starts when nobody else waits and nothing else runs."
         forecasts[job.id] = Forecast(place, None, line)
-    ctx.bus.publish(forecast_topic(queue), {"made_at": time.monotonic(), "forecasts": forecasts}, keep=True)
+    remember(ctx.bus, forecast_topic(queue), forecasts)
     return forecasts
 
 
 def _play(
     ready: Sequence[Any],
-    shares: Mapping[int, OwnerShare],
     remaining_s: Sequence[float | None],
     slots: int,
     paces: Paces,
@@ -110,7 +97,7 @@ def _play(
     free_at += [0.0] * (max(slots, 1) - len(free_at))
     heapify(free_at)
     is_known = None not in remaining_s
-    heads = {owner: _first(lane[0], shares.get(owner or 0), now) for owner, lane in lanes.items()}
+    heads = {owner: _first(lane[0], now) for owner, lane in lanes.items()}
     owner_of = {job.id: job.owner_id for job in ready}
     order: list[tuple[Any, float | None]] = []
     while heads and len(order) < _HORIZON:
@@ -133,21 +120,14 @@ def _play(
     return order + [(job, None) for job in rest]
 
 
-def _first(job: Any, share: OwnerShare | None, now: datetime) -> Candidate:
-    if share is None:
-        return _candidate(job, 0.0, None)
-    return _candidate(job, faded(share.used_s, share.used_at, now), share.served_at)
+def _first(job: Any, now: datetime) -> Candidate:
+    share_s = 0.0 if job.used_s is None else faded(job.used_s, job.used_at, now)
+    return _candidate(job, share_s, job.served_at)
 
 
 def _candidate(job: Any, share_s: float, served_at: datetime | None) -> Candidate:
     waits_since = max(job.created_at, served_at) if served_at else job.created_at
     return Candidate(job.id, job.priority, share_s, waits_since, job.affinity)
-
-
-def _load_shares(ctx: Ctx, jobs: Sequence[Any]) -> dict[int, OwnerShare]:
-    owners = {job.owner_id for job in jobs if job.owner_id is not None}
-    rows = ctx.session.exec(select(OwnerShare).where(col(OwnerShare.owner_id).in_(owners)))
-    return {row.owner_id: row for row in rows}
 
 
 def _remaining_s(job: Any, paces: Paces, now: datetime) -> float | None:

@@ -1,12 +1,13 @@
 """How long work takes: learnt from what was measured, per kind of work and size."""
 
-import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from sqlmodel import col, select
 
 from visionsuit.core.clock import utcnow
+from visionsuit.jobs.events import recall, remember
 from visionsuit.jobs.sql import upsert
 from visionsuit.jobs.tables import Pace
 from visionsuit.runtime import Ctx
@@ -16,6 +17,8 @@ _NEW_WEIGHT = 0.3
 _TOPIC = "paces"
 #: What another process measured is known so much later.
 _KEPT_S = 1.0
+#: Columns, not rows: they outlive the transaction.
+_ALL = select(col(Pace.key), col(Pace.size), col(Pace.seconds_per_unit), col(Pace.overhead_s))
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +33,8 @@ class Measured:
 class Paces:
     """All known speeds at one moment; a handful of rows."""
 
-    def __init__(self, rows: list[Pace]) -> None:
-        self._rows: dict[str, list[Pace]] = {}
+    def __init__(self, rows: Iterable[Any]) -> None:
+        self._rows: dict[str, list[Any]] = {}
         for row in rows:
             self._rows.setdefault(row.key, []).append(row)
 
@@ -51,13 +54,10 @@ class Paces:
 
 def load_paces(ctx: Ctx) -> Paces:
     """Up to a second old."""
-    kept = ctx.bus.latest(_TOPIC)
-    if kept is not None and time.monotonic() - kept["made_at"] < _KEPT_S:
-        found: Paces = kept["paces"]
-        return found
-    made_at = time.monotonic()
-    paces = Paces(list(ctx.session.exec(select(Pace))))
-    ctx.bus.publish(_TOPIC, {"made_at": made_at, "paces": paces}, keep=True)
+    paces: Paces | None = recall(ctx.bus, _TOPIC, _KEPT_S)
+    if paces is None:
+        paces = Paces(ctx.session.execute(_ALL).all())
+        remember(ctx.bus, _TOPIC, paces)
     return paces
 
 
@@ -66,6 +66,7 @@ def learn(ctx: Ctx, key: str, size: int, measured: Measured) -> None:
     if not key or measured.units <= 0:
         return
     per_unit = measured.units_s / measured.units
+    ctx.bus.forget(_TOPIC)
     ctx.after_commit(lambda: ctx.bus.forget(_TOPIC))
     row = ctx.session.exec(select(Pace).where(col(Pace.key) == key, col(Pace.size) == size)).first()
     if row is None:

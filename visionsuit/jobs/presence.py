@@ -6,7 +6,6 @@ anyone who shares the data folder can look. Workers elsewhere are given up after
 
 import os
 import socket
-import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from sqlmodel import col, select
 from visionsuit.core.clock import utcnow
 from visionsuit.core.ids import new_id
 from visionsuit.jobs.claims import MAX_ATTEMPTS, give_back
-from visionsuit.jobs.events import tell_job
+from visionsuit.jobs.events import recall, remember, tell_job
 from visionsuit.jobs.tables import Job, JobState, WorkerPresence
 from visionsuit.runtime import Ctx
 
@@ -85,14 +84,11 @@ def leave(ctx: Ctx, worker_id: str) -> None:
 
 def read_capacity(ctx: Ctx, queue: str) -> Capacity:
     """Up to a second old."""
-    kept = ctx.bus.latest(_capacity_topic(queue))
-    if kept is not None and time.monotonic() - kept["made_at"] < _CAPACITY_KEPT_S:
-        found: Capacity = kept["capacity"]
-        return found
-    made_at = time.monotonic()
-    workers = list_workers(ctx, queue)
-    capacity = Capacity(len(workers), sum(worker.slots for worker in workers))
-    ctx.bus.publish(_capacity_topic(queue), {"made_at": made_at, "capacity": capacity}, keep=True)
+    capacity: Capacity | None = recall(ctx.bus, _capacity_topic(queue), _CAPACITY_KEPT_S)
+    if capacity is None:
+        workers = list_workers(ctx, queue)
+        capacity = Capacity(len(workers), sum(worker.slots for worker in workers))
+        remember(ctx.bus, _capacity_topic(queue), capacity)
     return capacity
 
 
@@ -130,6 +126,7 @@ def take_back_from_dead(ctx: Ctx) -> int:
             _requeue(ctx, job)
         count += len(jobs)
         ctx.session.delete(worker)
+        _forget_capacity(ctx, worker.queue)
         ctx.after_commit(lambda path=path: path.unlink(missing_ok=True))  # type: ignore[misc]
     return count
 

@@ -2,15 +2,15 @@
 
 from typing import Any
 
-import sqlalchemy as sa
 from sqlmodel import col, select
 
 from visionsuit.core.clock import utcnow
 from visionsuit.core.errors import Conflict, NotFound, TooMany, Unavailable
 from visionsuit.jobs import statements
 from visionsuit.jobs.events import cancel_topic, forecast_topic, tell_job, tell_queue
+from visionsuit.jobs.shares import lock_share
 from visionsuit.jobs.sql import upsert
-from visionsuit.jobs.tables import ACTIVE, FINISHED, RENDER_QUEUE, WAITING, Job, JobState, OwnerShare, QueueState
+from visionsuit.jobs.tables import FINISHED, RENDER_QUEUE, WAITING, Job, JobState, QueueState
 from visionsuit.runtime import Ctx
 
 
@@ -68,16 +68,8 @@ def limit_active(ctx: Ctx, owner_id: int, most: int, *, queue: str = RENDER_QUEU
     Raises:
         TooManyActive: the cap is reached.
     """
-    if ctx.session.execute(statements.SHARE_FOR_UPDATE, {"owner_id": owner_id}).scalar_one_or_none() is None:
-        ctx.session.execute(
-            upsert(ctx, OwnerShare).values(owner_id=owner_id, used_s=0, used_at=utcnow()).on_conflict_do_nothing()
-        )
-        ctx.session.execute(statements.SHARE_FOR_UPDATE, {"owner_id": owner_id})
-    count = ctx.session.exec(
-        select(sa.func.count(col(Job.id))).where(
-            col(Job.owner_id) == owner_id, col(Job.queue) == queue, col(Job.state).in_(ACTIVE)
-        )
-    ).one()
+    lock_share(ctx, owner_id)
+    count = statements.ask(ctx, statements.ACTIVE_OF, owner_id=owner_id, queue=queue).scalar_one()
     if count >= most:
         raise TooManyActive(
             f"You have {count} renders waiting or running; the most at once is {most}.",
@@ -176,7 +168,7 @@ def cancel_waiting(ctx: Ctx, queue: str = RENDER_QUEUE, *, owner_id: int | None 
 
 
 def is_paused(ctx: Ctx, queue: str = RENDER_QUEUE) -> bool:
-    row = ctx.session.get(QueueState, queue, populate_existing=True)
+    row = ctx.session.get(QueueState, queue)
     return row is not None and row.is_paused
 
 
@@ -207,5 +199,6 @@ def _set_state(ctx: Ctx, queue: str, **values: bool) -> None:
         .values(name=queue, **{"is_paused": False, "is_draining": False, **values})
         .on_conflict_do_update(index_elements=["name"], set_=values)
     )
+    ctx.session.get(QueueState, queue, populate_existing=True)
     ctx.after_commit(lambda: ctx.bus.forget(forecast_topic(queue)))
     tell_queue(ctx, queue)

@@ -1,16 +1,23 @@
-"""What workers ask the database at every job, built once: putting a statement together takes longer than running it.
+"""What is asked of the database at every job, built once: putting a statement together takes longer than running it.
 
+Most are on tables rather than classes, and run on the connection: that is half the cost of a row as an object.
 Parameters by name: `queue`, `now`, `job_id`, `token`, `owner_id`.
 """
 
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from visionsuit.db import UtcDateTime
-from visionsuit.jobs.tables import IDLE_PRIORITY, WAITING, Job, JobState, OwnerShare, QueueState
+from visionsuit.jobs.tables import ACTIVE, IDLE_PRIORITY, WAITING, Job, JobState, OwnerShare, QueueState
+from visionsuit.runtime import Ctx
+
+
+def ask(ctx: Ctx, statement: sa.Executable, **parameters: Any) -> sa.CursorResult[*tuple[Any, ...]]:
+    """Run one of these on the transaction's connection. What the session holds unwritten is not seen."""
+    return ctx.session.connection().execute(statement, parameters)
+
 
 _queue = sa.bindparam("queue", type_=sa.String())
 _now = sa.bindparam("now", type_=UtcDateTime())
@@ -18,54 +25,77 @@ _job_id = sa.bindparam("job_id", type_=sa.Integer())
 _token = sa.bindparam("token", type_=sa.String())
 _owner_id = sa.bindparam("owner_id", type_=sa.Integer())
 
-_other: Any = aliased(Job)
-#: Something that idle work steps back for.
-_busy = sa.exists().where(
-    _other.queue == _queue,
-    sa.or_(
-        _other.state == JobState.RUNNING,
-        sa.and_(_other.state.in_(WAITING), _other.priority > IDLE_PRIORITY),
-    ),
-)
+_jobs: sa.Table = Job.__table__  # type: ignore[attr-defined]
+_shares: sa.Table = OwnerShare.__table__  # type: ignore[attr-defined]
+_states: sa.Table = QueueState.__table__  # type: ignore[attr-defined]
+_job, _share = _jobs.c, _shares.c
+
+
+def _busy() -> sa.ColumnElement[bool]:
+    """Whether there is something that idle work steps back for."""
+    other = _jobs.alias("other").c
+    waits = sa.and_(other.state.in_(WAITING), other.priority > IDLE_PRIORITY)
+    return sa.exists().where(other.queue == _queue, sa.or_(other.state == JobState.RUNNING, waits))
+
+
 _ready = (
-    col(Job.queue) == _queue,
-    col(Job.state).in_(WAITING),
-    sa.or_(col(Job.run_after).is_(None), col(Job.run_after) <= _now),
-    sa.or_(col(Job.priority) > IDLE_PRIORITY, ~_busy),
+    _job.queue == _queue,
+    _job.state.in_(WAITING),
+    sa.or_(_job.run_after.is_(None), _job.run_after <= _now),
+    sa.or_(_job.priority > IDLE_PRIORITY, ~_busy()),
 )
-_mine = (col(Job.id) == _job_id, col(Job.claim_token) == _token, col(Job.state) == JobState.RUNNING)
+_mine = (_job.id == _job_id, _job.claim_token == _token, _job.state == JobState.RUNNING)
 
 #: A row if a claim could succeed.
 HAS_WAITING = (
     sa.select(sa.literal(1))
-    .select_from(Job)
-    .where(*_ready, ~sa.exists().where(col(QueueState.name) == _queue, col(QueueState.is_paused)))
+    .select_from(_jobs)
+    .where(*_ready, ~sa.exists().where(_states.c.name == _queue, _states.c.is_paused))
     .limit(1)
 )
 
-#: The row that claims lock.
-QUEUE_FOR_UPDATE = sa.select(QueueState).where(col(QueueState.name) == _queue).with_for_update()
+#: (is_paused,) from the row that claims lock.
+QUEUE_FOR_UPDATE = sa.select(_states.c.is_paused).where(_states.c.name == _queue).with_for_update()
 
 
 def _next_of_each() -> sa.Select[Any]:
-    place = sa.func.row_number().over(partition_by=col(Job.owner_id), order_by=(col(Job.priority).desc(), col(Job.id)))
-    ranked = sa.select(col(Job.id), place.label("place")).where(*_ready).subquery()
-    job, share = aliased(Job), aliased(OwnerShare)
-    columns: tuple[Any, ...] = (
-        job.id, job.priority, job.affinity, job.created_at, share.used_s, share.used_at, share.served_at,
-    )  # fmt: skip
+    place = sa.func.row_number().over(partition_by=_job.owner_id, order_by=(_job.priority.desc(), _job.id))
+    ranked = sa.select(_job.id, place.label("place")).where(*_ready).subquery()
+    first = _jobs.alias("first")
+    job = first.c
     return (
-        sa.select(*columns)
-        .join(ranked, ranked.c.id == job.id)
-        .outerjoin(share, share.owner_id == job.owner_id)  # type: ignore[arg-type]
+        sa.select(
+            job.id, job.priority, job.affinity, job.created_at, _share.used_s, _share.used_at, _share.served_at
+        )
+        .join_from(first, ranked, ranked.c.id == job.id)
+        .outerjoin(_shares, _share.owner_id == job.owner_id)
         .where(ranked.c.place == 1)
-    )
+    )  # fmt: skip
 
 
 #: Each person's first waiting job, with what they used so far.
 NEXT_OF_EACH = _next_of_each()
 
-#: One waiting job, unless somebody else holds its row.
+#: Everything that waits or runs, with what its owner used so far; what goes first comes first.
+ACTIVE_WITH_SHARES = (
+    sa.select(
+        _job.id, _job.state, _job.owner_id, _job.priority, _job.affinity, _job.created_at, _job.run_after,
+        _job.started_at, _job.pace_key, _job.pace_size, _job.units, _job.step, _job.steps,
+        _share.used_s, _share.used_at, _share.served_at,
+    )
+    .select_from(_jobs.outerjoin(_shares, _share.owner_id == _job.owner_id))
+    .where(_job.queue == _queue, _job.state.in_(ACTIVE))
+    .order_by(_job.priority.desc(), _job.id)
+)  # fmt: skip
+
+#: How many jobs of one person wait or run.
+ACTIVE_OF = (
+    sa.select(sa.func.count())
+    .select_from(_jobs)
+    .where(_job.owner_id == _owner_id, _job.queue == _queue, _job.state.in_(ACTIVE))
+)
+
+#: One waiting job as an object, unless somebody else holds its row.
 READY_FOR_UPDATE = (
     sa.select(Job)
     .where(col(Job.id) == _job_id, *_ready)
@@ -73,26 +103,30 @@ READY_FOR_UPDATE = (
     .execution_options(populate_existing=True)
 )
 
-#: The job, if the claim with this token is still good.
+#: The job as an object, if the claim with this token is still good.
 HELD_FOR_UPDATE = sa.select(Job).where(*_mine).with_for_update().execution_options(populate_existing=True)
 
 #: Takes `new_phase`, `new_step`, `new_steps` too.
 REPORT = (
-    sa.update(Job)
+    sa.update(_jobs)
     .where(*_mine)
     .values(
         phase=sa.bindparam("new_phase"), step=sa.bindparam("new_step"), steps=sa.bindparam("new_steps"),
         heartbeat_at=_now,
     )
-    .execution_options(synchronize_session=False)
 )  # fmt: skip
 
 #: (claim token, whether the owner asked to stop)
-STOPPED = sa.select(col(Job.claim_token), col(Job.cancel_requested)).where(col(Job.id) == _job_id)
+STOPPED = sa.select(_job.claim_token, _job.cancel_requested).where(_job.id == _job_id)
 
-SHARE_FOR_UPDATE = (
-    sa.select(OwnerShare)
-    .where(col(OwnerShare.owner_id) == _owner_id)
-    .with_for_update()
-    .execution_options(populate_existing=True)
+#: (used_s, used_at)
+SHARE_FOR_UPDATE = sa.select(_share.used_s, _share.used_at).where(_share.owner_id == _owner_id).with_for_update()
+
+#: Takes `whose` and `new_s`; the time is `now`.
+CHARGE = (
+    sa.update(_shares)
+    .where(_share.owner_id == sa.bindparam("whose"))
+    .values(used_s=sa.bindparam("new_s"), used_at=_now)
 )
+#: The same, of somebody whose turn it was.
+CHARGE_AND_SERVE = CHARGE.values(served_at=_now)
