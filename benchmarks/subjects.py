@@ -82,7 +82,9 @@ class Subject:
 
     def load(self) -> LoadedModel:
         self.loras  # noqa: B018 - made before anything is timed
-        return load_model(self.ref, self.device)
+        model = load_model(self.ref, self.device)
+        model.residence.enter()
+        return model
 
     def pipeline(self) -> Any:
         """diffusers' own, in the engine's number format."""

@@ -24,6 +24,14 @@ class EngineKind(StrEnum):
     MOCK = "mock"
 
 
+class Offload(StrEnum):
+    """Whether weights of base models that are not calculated with wait in host memory."""
+
+    AUTO = "auto"  #: Models that others push off the device do; parts of a model where it does not fit as a whole.
+    ALWAYS = "always"  #: These, and text encoders and VAEs always.
+    NEVER = "never"
+
+
 class GeneratorAccess(StrEnum):
     """Who may render."""
 
@@ -104,6 +112,11 @@ class Settings(BaseSettings):
     )
     device: str = Field("auto", description="`auto`, `cuda`, `mps` or `cpu`.")
     threads: int | None = Field(None, description="CPU threads of the engine; the number of cores if unset.")
+    engine_offload: Offload = Field(
+        Offload.AUTO,
+        description="Weights in host memory instead of the GPU's: `auto` as memory is short, "
+        "`always` text encoders and VAEs, `never`.",
+    )
     admin_email: str | None = Field(None, description="E-mail of the administrator made at first start.")
     admin_password: SecretStr | None = Field(None, description="Password of that administrator.")
     site_title: str = Field("VisionSuit", description="Name shown in the browser.")
@@ -113,6 +126,7 @@ class Settings(BaseSettings):
     generator_access: GeneratorAccess = Field(
         GeneratorAccess.MEMBERS, description="Who may render: `admins`, `curators`, `members` or `open`."
     )
+    auto_test_sheets: bool = Field(True, description="Render a test sheet of every new LoRA when nobody waits.")
     session_days: int = Field(7, description="Days a login stays good.")
     public_url: str | None = Field(None, description="Address people use, when a proxy stands before the app.")
     trusted_proxies: str = Field("", description="Comma-separated addresses of proxies whose X-Forwarded-For counts.")

@@ -6,7 +6,7 @@ calls inside; one that does not answers 1. Callers need to know no more than tha
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -69,13 +69,25 @@ SCHEDULES: dict[str, str] = {
 BUCKETS = (1, 2, 4, 8)
 
 
+#: Number formats of a base model's weights; `auto` is what its family and the device go best with.
+AUTO_DTYPE = "auto"
+DTYPES = (AUTO_DTYPE, "fp16", "bf16", "fp32")
+
+
 @dataclass(frozen=True, slots=True)
 class BaseModelRef:
-    """A diffusers folder the engine may load. `key` identifies its content in caches, never a name."""
+    """A diffusers folder the engine may load. `key` identifies its content in caches, never a name; `dtype` is one of
+    DTYPES."""
 
     key: str
     path: Path
     family: Family
+    dtype: str = AUTO_DTYPE
+
+    def in_dtype(self, dtype: str) -> "BaseModelRef":
+        """The same one in another number format; a model of its own to every cache."""
+        content = self.key.removesuffix(f"-{self.dtype}")
+        return replace(self, key=content if dtype == AUTO_DTYPE else f"{content}-{dtype}", dtype=dtype)
 
 
 @dataclass(frozen=True, slots=True)

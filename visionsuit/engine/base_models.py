@@ -1,7 +1,6 @@
-"""Base models in memory: loaded from diffusers folders and checkpoints, kept by use, bounded by bytes."""
+"""Base models as the engine uses them, loaded from diffusers folders and checkpoints."""
 
 import json
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from visionsuit.engine.lora_names import Component
 from visionsuit.engine.model_loras import ModelLoras
 from visionsuit.engine.previews import LatentPreview, load_preview
 from visionsuit.engine.prompt_cache import PromptCache
+from visionsuit.engine.residence import Residence, Weights
 from visionsuit.engine.whole import WholeModel, load_whole
 
 
@@ -33,7 +33,8 @@ class TextEncoder:
 
 @dataclass(slots=True)
 class LoadedModel:
-    """The parts of one base model on the device, with its LoRAs and encoded prompts."""
+    """The parts of one base model, with its LoRAs and encoded prompts. Where its weights are, `residence` says; text
+    encoders and VAE are used during a `visit` only."""
 
     key: str
     label: str
@@ -48,7 +49,9 @@ class LoadedModel:
     zeros_for_empty_prompt: bool
     vae_factor: int
     preview: LatentPreview | None
-    weights_bytes: int
+    residence: Residence
+    texts: Weights
+    pictures: Weights
     loras: ModelLoras
     #: Of SD 3, where it is there.
     t5: TextEncoder | None = None
@@ -70,90 +73,20 @@ class LoadedModel:
         return answer
 
 
-class ModelCache:
-    """Base models by content key, least recently used first out; always room for one.
-
-    Args:
-        budget_bytes: weights of all kept models together.
-    """
-
-    def __init__(self, device: Device, budget_bytes: int) -> None:
-        self._device = device
-        self._budget_bytes = budget_bytes
-        self._models: OrderedDict[str, LoadedModel | WholeModel] = OrderedDict()
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        return tuple(model.label for model in self._models.values())
-
-    @property
-    def all(self) -> list[LoadedModel | WholeModel]:
-        return list(self._models.values())
-
-    def has_room(self, ref: BaseModelRef, in_use: set[str]) -> bool:
-        """Whether `get` needs to drop no model of `in_use`, or could not help it.
-
-        Raises: ModelUnloadable.
-        """
-        if ref.key in self._models or not in_use:
-            return True
-        used = sum(model.weights_bytes for key, model in self._models.items() if key in in_use)
-        return used + self._needed_bytes(ref) <= self._budget_bytes
-
-    def get(self, ref: BaseModelRef, in_use: set[str]) -> LoadedModel | WholeModel:
-        """Models of `in_use` stay.
-
-        Raises: ModelUnloadable.
-        """
-        model = self._models.get(ref.key)
-        if model is None:
-            self._make_room(self._needed_bytes(ref), in_use)
-            model = load_model(ref, self._device)
-            self._models[ref.key] = model
-        self._models.move_to_end(ref.key)
-        return model
-
-    def keep_only(self, in_use: set[str]) -> None:
-        """Drop every other model, and what these hold only for speed."""
-        for key in self._models.keys() - in_use:
-            del self._models[key]
-        for model in self._models.values():
-            model.loras.free_memory()
-            model.prompts.clear()
-        self._device.free_cached()
-
-    def _needed_bytes(self, ref: BaseModelRef) -> int:
-        info = read_base_model(ref.path)
-        # Files are mostly half precision, so fp32 takes twice their size.
-        return info.weights_bytes * (2 if self._device.dtype_for(info.family) is torch.float32 else 1)
-
-    def _make_room(self, needed_bytes: int, in_use: set[str]) -> None:
-        kept = sum(model.weights_bytes + model.loras.bytes for model in self._models.values())
-        dropped = False
-        for key in [key for key in self._models if key not in in_use]:
-            if kept + needed_bytes <= self._budget_bytes:
-                break
-            model = self._models.pop(key)
-            kept -= model.weights_bytes + model.loras.bytes
-            dropped = True
-            del model
-        if dropped:
-            self._device.free_cached()
-
-
 def load_model(ref: BaseModelRef, device: Device) -> LoadedModel | WholeModel:
-    """Load a diffusers folder or a checkpoint in one file; nothing is fetched, no code in it is run.
+    """Load a diffusers folder or a checkpoint in one file into host memory; its `residence` brings it onto the device.
+    Nothing is fetched, no code in it is run.
 
     Raises:
         ModelUnloadable: with the reason; running out of memory is raised as it is.
     """
     info = read_base_model(ref.path)
-    dtype = device.dtype_for(info.family)
+    dtype = device.dtype_for(info.family, ref.dtype)
     try:
         if info.family not in RENDERABLE:
             return load_whole(ref, info, device, dtype)
         parts = _read_checkpoint(ref.path, dtype) if is_checkpoint(ref.path) else _read_folder(ref.path, info, dtype)
-        return _place_on_device(ref, info, parts, device, dtype)
+        return _assemble(ref, info, parts, device, dtype)
     except ModelUnloadable:
         raise
     except Exception as error:  # the libraries raise all kinds for files they cannot read
@@ -165,7 +98,7 @@ def load_model(ref: BaseModelRef, device: Device) -> LoadedModel | WholeModel:
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """What a base model is made of, on the CPU."""
+    """What a base model is made of."""
 
     unet: Any
     vae: Any
@@ -222,23 +155,25 @@ def _read_checkpoint(path: Path, dtype: torch.dtype) -> _Parts:
     )
 
 
-def _place_on_device(
-    ref: BaseModelRef, info: BaseModelInfo, parts: _Parts, device: Device, dtype: torch.dtype
-) -> LoadedModel:
+def _assemble(ref: BaseModelRef, info: BaseModelInfo, parts: _Parts, device: Device, dtype: torch.dtype) -> LoadedModel:
     family, vae, encoders = info.family, parts.vae, parts.text_encoders
     if dtype is torch.float16 and vae.config.force_upcast and family is Family.SDXL:
         # This VAE overflows in half precision and answers black pictures.
         vae = vae.to(torch.float32)
     texts = [*encoders, parts.t5] if parts.t5 else encoders
-    modules = [_place(module, device) for module in (parts.unet, vae, *(encoder.module for encoder in texts))]
-    weights_bytes = sum(
-        parameter.numel() * parameter.element_size() for module in modules for parameter in module.parameters()
-    )
+    for module in (parts.unet, vae, *(encoder.module for encoder in texts)):
+        module.eval().requires_grad_(False)
     denoiser = Component.TRANSFORMER if family is Family.SD3 else Component.UNET
     vae_factor = 2 ** (len(vae.config.block_out_channels) - 1)
     adaptable = {denoiser: parts.unet, Component.TEXT_ENCODER: encoders[0].module}
     if len(encoders) > 1:
         adaptable[Component.TEXT_ENCODER_2] = encoders[1].module
+    loras = ModelLoras(family, adaptable, device, dtype)
+    denoiser_weights = Weights([parts.unet], device, before_leaving=loras.free_denoiser)
+    text_modules = [encoder.module for encoder in texts]
+    text_weights = Weights(text_modules, device, before_leaving=loras.free_text, pinned=True)
+    vae_weights = Weights([vae], device, pinned=True)
+    residence = Residence(denoiser_weights, text_weights, vae_weights)
     return LoadedModel(
         key=ref.key,
         label=info.label,
@@ -253,8 +188,10 @@ def _place_on_device(
         zeros_for_empty_prompt=parts.zeros_for_empty_prompt,
         vae_factor=vae_factor,
         preview=load_preview(ref.path, family, vae.config),
-        weights_bytes=weights_bytes,
-        loras=ModelLoras(family, adaptable, device, dtype, budget_bytes=max(2**28, weights_bytes // 2)),
+        residence=residence,
+        texts=text_weights,
+        pictures=vae_weights,
+        loras=loras,
         t5=parts.t5,
         size_step=vae_factor * int(parts.unet.config.patch_size if family is Family.SD3 else 1),
     )
@@ -281,8 +218,3 @@ def _load_text_encoder(part_class: Any, folder: Path, suffix: str, dtype: torch.
     tokenizer = CLIPTokenizer.from_pretrained(folder / f"tokenizer{suffix}", local_files_only=True)
     limit = min(int(tokenizer.model_max_length), module.config.max_position_embeddings)
     return TextEncoder(module, tokenizer, limit)
-
-
-def _place(module: Any, device: Device) -> Any:
-    module.eval().requires_grad_(False)
-    return module.to(device.torch_device)

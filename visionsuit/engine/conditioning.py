@@ -54,9 +54,10 @@ def encode(model: LoadedModel, request: RenderRequest, packs: Mapping[str, Pack]
     key = (request.prompt, request.negative_prompt, guided, mix)
     sides = model.prompts.get(key)
     if sides is None:
-        model.loras.use_text(mix, packs)
         encode_sides = encode_sd3_prompts if model.family is Family.SD3 else encode_prompts
-        sides = encode_sides(model, request.prompt, request.negative_prompt, guided=guided)
+        with model.texts.visit():
+            model.loras.use_text(mix, packs)
+            sides = encode_sides(model, request.prompt, request.negative_prompt, guided=guided)
         model.prompts.keep(key, sides)
     return _inputs(model, request, sides)
 

@@ -19,7 +19,8 @@ def decode(model: LoadedModel, latent: torch.Tensor, *, tiled: bool = False) -> 
     else:
         latent = latent / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
     (model.vae.enable_tiling if tiled else model.vae.disable_tiling)()
-    image = model.vae.decode(latent.to(model.vae.dtype), return_dict=False)[0][0]
+    with model.pictures.visit():
+        image = model.vae.decode(latent.to(model.vae.dtype), return_dict=False)[0][0]
     pixels = (image.float() / 2 + 0.5).clamp(0, 1).nan_to_num_().movedim(0, -1).mul(255).round()
     array: NDArray[np.uint8] = pixels.to(torch.uint8).cpu().numpy()
     return array

@@ -7,20 +7,32 @@ from pathlib import Path
 
 import torch
 
-from visionsuit.engine.base import EngineError, Family
+from visionsuit.engine.base import AUTO_DTYPE, EngineError, Family
 
 #: Bytes that one pixel of one picture may take while denoising (both guidance rows); measured on SD 1.5 and SDXL in
-#: half precision, doubled for fp32 by the caller.
+#: half precision.
 BYTES_PER_PIXEL = 4096
 #: Most pictures that share a denoising step: past this a step only grows longer.
 MAX_BATCH = 8
 _CPU_BATCH_PIXELS = 512 * 512
+#: Of the container that this may run in.
+_CGROUP = Path("/sys/fs/cgroup")
 
 
-@dataclass(frozen=True, slots=True)
+_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+@dataclass(frozen=True)
 class Device:
+    """
+    Attributes:
+        kind: as torch calls it.
+        dtype: number format of all that does not name its own; by the family if None.
+    """
+
     kind: str
     label: str
+    dtype: torch.dtype | None = None
 
     @property
     def torch_device(self) -> torch.device:
@@ -29,10 +41,20 @@ class Device:
     @property
     def owner(self) -> str:
         """Whose memory it is, in a sentence."""
-        return "this machine" if self.kind != "cuda" else self.label
+        return self.label if self.has_own_memory else "this machine"
 
-    def dtype_for(self, family: Family) -> torch.dtype:
-        """fp32 on a CPU (half precision is 40 times slower there), else fp16; SD 2.x and SD 3 overflow in fp16."""
+    @property
+    def has_own_memory(self) -> bool:
+        """Whether weights can be in host memory and not on the device."""
+        return self.memory() is not None
+
+    def dtype_for(self, family: Family, wish: str = AUTO_DTYPE) -> torch.dtype:
+        """One of DTYPES as torch has it. `auto`: fp32 on a CPU (half precision is 40 times slower there), else fp16;
+        SD 2.x and SD 3 overflow in fp16."""
+        if wish != AUTO_DTYPE:
+            return _DTYPES[wish]
+        if self.dtype is not None:
+            return self.dtype
         if self.kind == "cpu":
             return torch.float32
         if family in (Family.SD2, Family.SD3) and self.kind == "cuda" and torch.cuda.is_bf16_supported():
@@ -49,9 +71,10 @@ class Device:
     def free_memory(self) -> int:
         """Bytes that may still be allocated, about."""
         memory = self.memory()
-        if memory is not None:
-            return memory[1] - memory[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-        return available_host_memory()
+        if memory is None:
+            return available_host_memory()
+        kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated() if self.kind == "cuda" else 0
+        return memory[1] - memory[0] + kept
 
     def memory_budget(self) -> int:
         """Bytes that loaded base models may take together."""
@@ -59,6 +82,10 @@ class Device:
         if memory is not None:
             return int(memory[1] * 0.6)
         return int(host_memory() * 0.4)
+
+    def host_budget(self) -> int:
+        """Bytes of host memory for weights of base models that are not on the device."""
+        return int(host_memory() * 0.5)
 
     def lora_budget(self) -> int:
         """Bytes of host memory for the parsed LoRAs of one base model."""
@@ -68,7 +95,22 @@ class Device:
         """How many pictures of this size share one call of the UNet; at least one."""
         if self.memory() is None:
             return max(1, min(MAX_BATCH, _CPU_BATCH_PIXELS // (width * height)))
-        return max(1, min(MAX_BATCH, int(self.free_memory() * 0.7) // (width * height * BYTES_PER_PIXEL)))
+        return max(1, min(MAX_BATCH, int(self.free_memory() * 0.7) // self.picture_bytes(width, height)))
+
+    @staticmethod
+    def picture_bytes(width: int, height: int) -> int:
+        """What denoising one picture takes beside the weights, about."""
+        return width * height * BYTES_PER_PIXEL
+
+    def place(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor in host memory, on the device."""
+        return tensor.to(self.torch_device, non_blocking=True)
+
+    def fetch(self, tensor: torch.Tensor, *, pinned: bool) -> torch.Tensor:
+        """A tensor on the device, in host memory. `pinned`: it will be placed quickly, and takes time to make."""
+        if self.kind != "cuda":
+            return tensor.to("cpu")
+        return torch.empty_like(tensor, device="cpu", pin_memory=pinned).copy_(tensor)
 
     def free_cached(self) -> None:
         gc.collect()
@@ -79,19 +121,31 @@ class Device:
 
 
 def host_memory() -> int:
-    """Bytes of this machine's memory."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Bytes of this machine's memory, or of its container's."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = _read(_CGROUP / "memory.max")
+    return min(machine, int(limit)) if limit.strip().isdigit() else machine
 
 
 def available_host_memory() -> int:
-    """Bytes that the host could give without swapping; half of all where the system does not say."""
+    """Bytes that the host, or its container, could give without swapping; half of all where the system does not say."""
+    available = _bytes_in(_read(Path("/proc/meminfo")), "MemAvailable:")
+    total = host_memory()
+    # What is cached of files is given up, so only the rest of a container's memory is gone.
+    taken = _bytes_in(_read(_CGROUP / "memory.stat"), "anon")
+    return min(total // 2 if available is None else available * 1024, max(0, total - (taken or 0)))
+
+
+def _read(path: Path) -> str:
     try:
-        for line in Path("/proc/meminfo").read_text("ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
+        return path.read_text("ascii")
     except OSError:
-        pass
-    return host_memory() // 2
+        return ""
+
+
+def _bytes_in(table: str, name: str) -> int | None:
+    rows = (line.split() for line in table.splitlines())
+    return next((int(row[1]) for row in rows if row[:1] == [name]), None)
 
 
 def choose_device(wish: str) -> Device:

@@ -8,10 +8,12 @@ pictures = engine.render(request, on_progress=print, is_cancelled=lambda: False)
 import logging
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import diffusers
 import transformers
 
+from visionsuit.core.config import Offload
 from visionsuit.engine.base import (
     EngineError,
     EngineNotReady,
@@ -25,6 +27,7 @@ from visionsuit.engine.base import (
 from visionsuit.engine.base_models import LoadedModel
 from visionsuit.engine.devices import MAX_BATCH, Device, choose_device, set_threads
 from visionsuit.engine.driver import Driver
+from visionsuit.engine.model_cache import Budget, ModelCache
 from visionsuit.engine.tickets import Ticket
 
 #: `is_cancelled` is asked this often while nothing happens.
@@ -36,15 +39,25 @@ class DiffusersEngine:
     mixes, samplers and steps; they join and leave between calls.
 
     Args:
-        device: `auto`, `cuda`, `mps` or `cpu`.
+        device: `auto`, `cuda`, `mps` or `cpu`, or one that was made already.
         threads: CPU threads of torch; the number of cores if None.
         model_budget_bytes: memory for base models; part of what the device has if None.
+        host_budget_bytes: host memory for those that are not on the device; part of what there is if None.
     """
 
-    def __init__(self, device: str = "auto", threads: int | None = None, model_budget_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        device: str | Device = "auto",
+        threads: int | None = None,
+        model_budget_bytes: int | None = None,
+        *,
+        host_budget_bytes: int | None = None,
+        offload: Offload = Offload.AUTO,
+    ) -> None:
         self._wish = device
         self._threads = threads
-        self._model_budget_bytes = model_budget_bytes
+        self._budgets = (model_budget_bytes, host_budget_bytes)
+        self._offload = offload
         self._device: Device | None = None
         self._driver: Driver | None = None
         self._detail = "Not started."
@@ -62,8 +75,10 @@ class DiffusersEngine:
         """Raises: EngineError when the wished device is not there."""
         _quieten()
         self._threads = set_threads(self._threads)
-        device = choose_device(self._wish)
-        self._driver = Driver(device, self._threads, self._model_budget_bytes or device.memory_budget())
+        device = self._wish if isinstance(self._wish, Device) else choose_device(self._wish)
+        on_device, in_host = self._budgets
+        budget = Budget(on_device or device.memory_budget(), in_host or device.host_budget())
+        self._driver = Driver(device, self._threads, ModelCache(device, budget, self._offload))
         self._detail = "Ready."
         self._device = device
 
@@ -109,7 +124,7 @@ class DiffusersEngine:
             detail="Rendering." if driver and driver.tickets else self._detail,
             memory_used_bytes=memory[0] if memory else None,
             memory_total_bytes=memory[1] if memory else None,
-            loaded_models=driver.labels if driver else (),
+            loaded_models=tuple(model.label for model in driver.models.on_device) if driver else (),
             extra=_figures(driver) if driver else {},
         )
 
@@ -117,7 +132,7 @@ class DiffusersEngine:
     def models(self) -> list[LoadedModel]:
         """What is loaded now, to look at: other threads may read it, and the device thread alone may use it."""
         driver = self._driver
-        return [model for model in driver.models if isinstance(model, LoadedModel)] if driver else []
+        return [model for model in driver.models.all if isinstance(model, LoadedModel)] if driver else []
 
     def close(self) -> None:
         driver, self._driver, self._device = self._driver, None, None
@@ -126,8 +141,9 @@ class DiffusersEngine:
         self._detail = "Closed."
 
 
-def _figures(driver: Driver) -> dict[str, int]:
-    packs = [model.loras.packs for model in driver.models if isinstance(model, LoadedModel)]
+def _figures(driver: Driver) -> dict[str, Any]:
+    models = driver.models.all
+    packs = [model.loras.packs for model in models if isinstance(model, LoadedModel)]
     batches = driver.batches
     return {
         "requests": driver.tickets,
@@ -137,6 +153,9 @@ def _figures(driver: Driver) -> dict[str, int]:
         "loras_kept": sum(len(one) for one in packs),
         "lora_loads": sum(one.loads for one in packs),
         "lora_bytes": sum(one.bytes for one in packs),
+        "in_host_memory": [model.label for model in driver.models.in_host_memory],
+        "model_bytes": sum(model.residence.device_bytes for model in models),
+        "host_model_bytes": sum(model.residence.host_bytes for model in models),
     }
 
 

@@ -15,11 +15,12 @@ import torch
 
 from visionsuit.engine.admission import admit, check, must_wait
 from visionsuit.engine.base import EngineNotReady, OutOfDeviceMemory, Phase, Picture
-from visionsuit.engine.base_models import LoadedModel, ModelCache
+from visionsuit.engine.base_models import LoadedModel
 from visionsuit.engine.batches import Batch, BatchKey
 from visionsuit.engine.decoding import decode, paste
 from visionsuit.engine.devices import Device, is_out_of_memory, set_threads
 from visionsuit.engine.lora_packs import Pack
+from visionsuit.engine.model_cache import ModelCache
 from visionsuit.engine.rows import Row
 from visionsuit.engine.tickets import Ticket
 from visionsuit.engine.whole import WholeModel
@@ -31,17 +32,16 @@ class Driver:
     """
     Args:
         threads: of torch on the CPU.
-        model_budget_bytes: memory for base models.
 
     Attributes:
-        labels: of the loaded models.
+        models: what is loaded now; other threads may look at it, and the device thread alone may use it.
         calls: of the UNet, so far.
     """
 
-    def __init__(self, device: Device, threads: int | None, model_budget_bytes: int) -> None:
+    def __init__(self, device: Device, threads: int | None, models: ModelCache) -> None:
         self._device = device
         self._threads = threads
-        self._models = ModelCache(device, model_budget_bytes)
+        self.models = models
         self._tickets: list[Ticket] = []
         self._batches: deque[Batch] = deque()
         self._denoised: deque[Row] = deque()
@@ -49,7 +49,6 @@ class Driver:
         self._arrived: list[Ticket] = []
         self._nudged = False
         self._closing = False
-        self.labels: tuple[str, ...] = ()
         self.calls = 0
         self._thread = threading.Thread(target=self._run, name="device", daemon=True)
         self._thread.start()
@@ -64,10 +63,6 @@ class Driver:
     @property
     def batches(self) -> list[Batch]:
         return list(self._batches)
-
-    @property
-    def models(self) -> list[LoadedModel | WholeModel]:
-        return self._models.all
 
     def submit(self, ticket: Ticket) -> None:
         """Raises: EngineNotReady after `close`."""
@@ -111,8 +106,7 @@ class Driver:
                 self._fail_all(error)
         self._fail_all(EngineNotReady("The generator was closed."))
         self._tickets.clear()
-        self._models.keep_only(set())
-        self.labels = ()
+        self.models.clear()
 
     def _await_work(self) -> bool:
         with self._news:
@@ -124,12 +118,14 @@ class Driver:
             return not self._closing
 
     def _turn(self) -> None:
+        # Tickets first: whoever gives up meanwhile keeps the model until the next turn.
+        self._tickets = [ticket for ticket in self._tickets if not ticket.withdrawn and not ticket.is_over]
         for batch in self._batches:
             batch.drop_withdrawn()
         self._denoised = deque(row for row in self._denoised if not row.ticket.withdrawn and not row.ticket.is_over)
-        self._tickets = [ticket for ticket in self._tickets if not ticket.withdrawn and not ticket.is_over]
-        self._let_in()
+        # A model may leave the device when requests are let in, so nobody holds anything of it then.
         self._close_empty_batches()
+        self._let_in()
         if self._batches:
             batch = self._batches[0]
             self._batches.rotate(-1)
@@ -139,19 +135,18 @@ class Driver:
 
     def _let_in(self) -> None:
         """Provide models in the order of arrival, and admit one request."""
-        in_use = {ticket.request.base_model.key for ticket in self._tickets if ticket.model is not None}
+        in_use = self._in_use()
         held_up: set[str] = set()
         for ticket in self._tickets:
             ref = ticket.request.base_model
             try:
                 if ticket.model is None:
-                    if not self._models.has_room(ref, in_use):
+                    if not self.models.has_room(ref, in_use):
                         # Those behind wait too, else the models in use would never go.
                         return
-                    model = self._with_memory(partial(self._models.get, ref, in_use), in_use)
+                    model = self._with_memory(partial(self.models.get, ref, in_use), in_use)
                     in_use.add(ref.key)
                     check(ticket.request, model)
-                    self.labels = self._models.labels
                     if isinstance(model, LoadedModel) and ticket.packs is None:
                         # What is in memory need not be fetched by the caller, which would cost a call's time.
                         ticket.packs = model.loras.packs.find(ticket.request.loras)
@@ -163,6 +158,10 @@ class Driver:
                     held_up.add(ref.key)
             except Exception as error:  # a model or a request that fails is its caller's trouble alone
                 ticket.fail(error)
+
+    def _in_use(self) -> set[str]:
+        """Keys of the models that somebody counts on."""
+        return {ticket.request.base_model.key for ticket in self._tickets if ticket.model is not None}
 
     def _begin(self, ticket: Ticket, in_use: set[str]) -> bool:
         """Encode and give every picture its row. False: it has to wait for a mix that must be alone."""
@@ -208,7 +207,7 @@ class Driver:
     def _step(self, batch: Batch) -> None:
         with torch.inference_mode():
             try:
-                self._denoised += self._with_memory(batch.step, {other.key.model for other in self._batches})
+                self._denoised += self._with_memory(batch.step, self._in_use())
             except OutOfDeviceMemory as error:
                 for row in list(batch.rows):
                     row.ticket.fail(_too_large(row.ticket, self._device, error))
@@ -219,7 +218,7 @@ class Driver:
         ticket = row.ticket
         if ticket.is_denoised:
             ticket.phase(Phase.DECODING)
-        in_use = {other.request.base_model.key for other in self._tickets}
+        in_use = self._in_use()
         tiled = False
 
         def pixels() -> Picture:
@@ -249,7 +248,7 @@ class Driver:
             if not isinstance(error, OutOfDeviceMemory) and not is_out_of_memory(error):
                 raise
         # After the handler, when the failed attempt's tensors are no longer held by its traceback.
-        self._models.keep_only(in_use)
+        self.models.keep_only(in_use)
         try:
             return action()
         except Exception as error:  # as above

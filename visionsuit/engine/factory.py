@@ -27,6 +27,6 @@ def create_engine(settings: Settings) -> Engine:
             os.environ.setdefault(name, value)
         from visionsuit.engine.diffusers_engine import DiffusersEngine
 
-        return DiffusersEngine(device=settings.device, threads=settings.threads)
+        return DiffusersEngine(device=settings.device, threads=settings.threads, offload=settings.engine_offload)
 
     return LazyEngine("diffusers", build)

@@ -169,7 +169,8 @@ def _masks(init: InitPicture, shape: Shape) -> tuple[torch.Tensor, torch.Tensor]
 def _encode(model: LoadedModel, pixels: torch.Tensor) -> Encoded:
     """[1, 3, height, width] in -1..1."""
     vae, config = model.vae, model.vae.config
-    belief = vae.encode(pixels.to(model.device, vae.dtype), return_dict=False)[0]
+    with model.pictures.visit():
+        belief = vae.encode(pixels.to(model.device, vae.dtype), return_dict=False)[0]
     latent, std = belief.mean.float().cpu(), belief.std.float().cpu()
     scale: Any = config.scaling_factor
     mean_of, std_of = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)

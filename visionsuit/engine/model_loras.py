@@ -46,11 +46,17 @@ class Adapted:
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """One layer's weight [out, in * kernel], as it is and with a mix; `forward` computes with the latter."""
+    """One layer's weight with a mix, [out, in * kernel]; `forward` computes with it."""
 
-    original: torch.Tensor
+    layer: Any
     merged: torch.Tensor
     forward: tuple[Any, Callable[[torch.Tensor], torch.Tensor]]
+
+    @property
+    def original(self) -> torch.Tensor:
+        """The weight as it is; asked for each time, as it moves when the model leaves the device."""
+        weight: torch.Tensor = self.layer.weight.flatten(1)
+        return weight
 
 
 class MergedWeights:
@@ -175,7 +181,7 @@ class MergedWeights:
             layer = self._adapted.layers[name]
             merged = torch.empty_like(layer.weight)
             forward = (layer, _merged_forward(layer, merged, layer.bias))
-            target = self._targets[name] = _Target(layer.weight.flatten(1), merged.view(merged.shape[0], -1), forward)
+            target = self._targets[name] = _Target(layer, merged.view(merged.shape[0], -1), forward)
         return target
 
 
@@ -202,6 +208,8 @@ class ModelLoras:
     """
     Args:
         modules: the bare UNet or transformer, and text encoders.
+
+    Attributes:
         budget_bytes: slots of all batches together, on the device.
     """
 
@@ -211,8 +219,6 @@ class ModelLoras:
         modules: Mapping[Component, Any],
         device: Device,
         dtype: torch.dtype,
-        *,
-        budget_bytes: int,
     ) -> None:
         self.adapted = {component: Adapted(module) for component, module in modules.items()}
         layouts = {component: one.layout for component, one in self.adapted.items()}
@@ -222,7 +228,8 @@ class ModelLoras:
         shapes = {component: layout.shapes for component, layout in layouts.items()}
         base = BaseShapes(family, ModuleIndex(shapes), width if isinstance(width, int) else None)
         self.packs = PackCache(base, layouts, dtype, device.lora_budget())
-        self.budget_bytes = budget_bytes
+        weights = [parameter for module in modules.values() for parameter in module.parameters()]
+        self.budget_bytes = max(2**28, sum(weight.numel() * weight.element_size() for weight in weights) // 2)
         self.unet = self.adapted[self.denoiser]
         self.policy = MergePolicy()
         self.sizes = BatchSizes()
@@ -240,8 +247,9 @@ class ModelLoras:
     @property
     def bytes(self) -> int:
         """Device memory of slots and merged weights."""
-        pools = [*self._pools, *self._idle_pools.values()]
-        return sum(pool.bytes for pool in pools) + self.merged.bytes
+        text = self._text.values()
+        pools = [*self._pools, *self._idle_pools.values(), *(one.slot for one in text)]
+        return sum(pool.bytes for pool in pools) + self.merged.bytes + sum(one.merged.bytes for one in text)
 
     def unet_mix(self, loras: Sequence[LoraRef], packs: Mapping[str, Pack]) -> Mix:
         """What a request's LoRAs do to the UNet."""
@@ -297,3 +305,18 @@ class ModelLoras:
         """Give up what is only kept for speed."""
         self._idle_pools.clear()
         self.merged.drop()
+        self.free_text()
+
+    def free_denoiser(self) -> None:
+        """Take everything off the UNet; no batch of it is left."""
+        self.unet.bind([])
+        self._idle_pools.clear()
+        self.merged.drop()
+
+    def free_text(self) -> None:
+        """Take everything off the text encoders."""
+        for text in self._text.values():
+            text.adapted.bind([])
+            text.slot.clear()
+            text.merged.release(self)
+            text.merged.drop()

@@ -171,6 +171,11 @@ class SlotPool:
             found += storage.views[view]
         return found
 
+    def clear(self) -> None:
+        """Give the memory back; all slots are gone."""
+        self._storages.clear()
+        self._mixes.clear()
+
     def _fold(self, slot: int, parts: Parts) -> None:
         ranks = ranks_of(parts)
         for shape in self._storages.keys() - ranks.keys():

@@ -15,6 +15,7 @@ from visionsuit.engine.devices import Device
 from visionsuit.engine.flow_schedulers import is_flow
 from visionsuit.engine.prompt_cache import PromptCache
 from visionsuit.engine.prompt_syntax import plain_text
+from visionsuit.engine.residence import PipelineResidence, Residence
 from visionsuit.engine.samplers import create_scheduler
 from visionsuit.engine.tickets import Ticket
 
@@ -31,14 +32,14 @@ class NoLoras:
 
 @dataclass(slots=True)
 class WholeModel:
-    """A loaded pipeline; used by the device thread alone."""
+    """A loaded pipeline; its `residence` brings it onto the device. Used by the device thread alone."""
 
     key: str
     label: str
     family: Family
     pipeline: Any
     size_step: int
-    weights_bytes: int
+    residence: Residence
     loras: NoLoras = field(default_factory=NoLoras)
     prompts: PromptCache = field(default_factory=PromptCache)
 
@@ -99,14 +100,8 @@ def load_whole(ref: BaseModelRef, info: BaseModelInfo, device: Device, dtype: to
         ref.path, torch_dtype=dtype, local_files_only=True, use_safetensors=True, **_absent(ref.path)
     )
     pipeline.set_progress_bar_config(disable=True)
-    pipeline.to(device.torch_device)
-    weights = sum(
-        parameter.numel() * parameter.element_size()
-        for part in pipeline.components.values()
-        if isinstance(part, torch.nn.Module)
-        for parameter in part.parameters()
-    )
-    return WholeModel(ref.key, info.label, info.family, pipeline, info.size_step, weights)
+    residence = PipelineResidence(pipeline, device)
+    return WholeModel(ref.key, info.label, info.family, pipeline, info.size_step, residence)
 
 
 def _absent(folder: Path) -> dict[str, None]:
