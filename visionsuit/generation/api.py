@@ -24,7 +24,7 @@ from visionsuit.generation.schemas import (
     SavedOut,
     SaveIn,
 )
-from visionsuit.generation.stream import read_progress, stream_progress
+from visionsuit.generation.stream import find_job_id, stream_progress
 from visionsuit.generation.view import generation_out, generations_out
 from visionsuit.images.out import image_tiles
 from visionsuit.site.stats import register_counter
@@ -104,7 +104,7 @@ async def stream_generation(
 ) -> StreamingResponse:
     """`progress` at every step and change (the render without its request), `done` at the end, then the stream ends.
     Every event is complete, so coming back with Last-Event-ID misses nothing."""
-    job_id, _ = await run_sync(read_progress, runtime, actor, generation_id)
+    job_id = await run_sync(find_job_id, runtime, actor, generation_id)
     last = int(last_event_id) if last_event_id.isdecimal() and len(last_event_id) < 12 else 0
     return StreamingResponse(
         stream_progress(runtime, actor, generation_id, job_id, last),

@@ -77,9 +77,9 @@ def prepare(runtime: Runtime, generation_id: str) -> Task:
         if generation is None:
             raise RequestGone
         owner = _owner(ctx, generation)
-    request = generation.request
-    kinds = _kinds(request)
-    with runtime.open_ctx(owner, read_only=True) as ctx:
+        request = generation.request
+        kinds = _kinds(request)
+        ctx = replace(ctx, actor=owner)
         try:
             require_may_generate(ctx)
         except AppError as error:

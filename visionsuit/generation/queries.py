@@ -13,6 +13,23 @@ from visionsuit.generation.tables import Generation, GenerationImage
 from visionsuit.jobs.tables import Job, JobState
 from visionsuit.runtime import Ctx
 
+_NOT_FOUND = "There is no such render, or it is not yours."
+
+# Asked at every change of every render that somebody watches: built once.
+_named = col(Generation.public_id) == sa.bindparam("public_id", type_=sa.String())
+_own = col(Generation.owner_id) == sa.bindparam("user_id", type_=sa.Integer())
+_WITH_JOB = (
+    sa.select(Generation, Job)
+    .join(Job, col(Job.id) == col(Generation.job_id))
+    .where(_named)
+    .execution_options(populate_existing=True)
+)
+_OWN_WITH_JOB = _WITH_JOB.where(_own)
+_generations: sa.Table = Generation.__table__  # type: ignore[attr-defined]
+_jobs: sa.Table = Job.__table__  # type: ignore[attr-defined]
+_JOB_ID = sa.select(_jobs.c.public_id).join(_generations, _generations.c.job_id == _jobs.c.id).where(_named)
+_OWN_JOB_ID = _JOB_ID.where(_own)
+
 
 class GenerationNotFound(NotFound):
     code = "generation_not_found"
@@ -36,8 +53,39 @@ def get_generation(ctx: Ctx, public_id: str) -> Generation:
     if is_id(public_id):
         found = ctx.session.exec(select(Generation).where(col(Generation.public_id) == public_id, visible(ctx))).first()
     if found is None:
-        raise GenerationNotFound("There is no such render, or it is not yours.")
+        raise GenerationNotFound(_NOT_FOUND)
     return found
+
+
+def get_with_job(ctx: Ctx, public_id: str) -> tuple[Generation, Job]:
+    """The request and the job behind it, as they are now, in one statement.
+
+    Raises:
+        GenerationNotFound
+    """
+    found = None
+    if is_id(public_id):
+        query = _WITH_JOB if ctx.actor.is_admin else _OWN_WITH_JOB
+        found = ctx.session.execute(query, {"public_id": public_id, "user_id": ctx.actor.user_id}).first()
+    if found is None:
+        raise GenerationNotFound(_NOT_FOUND)
+    return found[0], found[1]
+
+
+def get_job_id(ctx: Ctx, public_id: str) -> str:
+    """Public id of the job behind a request.
+
+    Raises:
+        GenerationNotFound
+    """
+    found = None
+    if is_id(public_id):
+        query = _JOB_ID if ctx.actor.is_admin else _OWN_JOB_ID
+        parameters = {"public_id": public_id, "user_id": ctx.actor.user_id}
+        found = ctx.session.connection().execute(query, parameters).scalar_one_or_none()
+    if found is None:
+        raise GenerationNotFound(_NOT_FOUND)
+    return str(found)
 
 
 def list_generations(
@@ -89,10 +137,10 @@ def images_of(ctx: Ctx, generations: Iterable[Generation]) -> dict[int, list[Gen
 
 
 def job_of(ctx: Ctx, generation: Generation) -> Job:
-    """The job behind a request, as it is now."""
-    return ctx.session.exec(
-        select(Job).where(col(Job.id) == generation.job_id).execution_options(populate_existing=True)
-    ).one()
+    """The job behind a request, as this transaction knows it."""
+    job = ctx.session.get(Job, generation.job_id)
+    assert job is not None
+    return job
 
 
 def count_by_status(ctx: Ctx) -> dict[str, int]:

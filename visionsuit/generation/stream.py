@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from anyio.to_thread import run_sync
 
 from visionsuit.core.actor import Actor
-from visionsuit.generation.queries import get_generation, job_of
+from visionsuit.generation.queries import get_job_id, get_with_job
 from visionsuit.generation.schemas import ProgressOut
 from visionsuit.generation.view import progress_out
 from visionsuit.jobs.events import job_topic
@@ -26,15 +26,20 @@ _SEND_EVERY_S = 0.1
 _LONGEST_S = 1800.0
 
 
-def read_progress(runtime: Runtime, actor: Actor, generation_id: str) -> tuple[str, ProgressOut]:
-    """Public id of the job, and how far it is.
+def find_job_id(runtime: Runtime, actor: Actor, generation_id: str) -> str:
+    """What `stream_progress` listens to.
 
     Raises:
         GenerationNotFound: there is none, or it is not the actor's to see.
     """
     with runtime.open_ctx(actor, read_only=True) as ctx:
-        generation = get_generation(ctx, generation_id)
-        return job_of(ctx, generation).public_id, progress_out(ctx, generation)
+        return get_job_id(ctx, generation_id)
+
+
+def read_progress(runtime: Runtime, actor: Actor, generation_id: str) -> ProgressOut:
+    """Raises: GenerationNotFound"""
+    with runtime.open_ctx(actor, read_only=True) as ctx:
+        return progress_out(ctx, *get_with_job(ctx, generation_id))
 
 
 async def stream_progress(
@@ -46,7 +51,7 @@ async def stream_progress(
     number, sent = last_event_id, ""
     # Listening comes before reading: what happens in between is not lost.
     async with runtime.bus.listen_async(job_topic(job_id)) as inbox:
-        _, state = await run_sync(read_progress, runtime, actor, generation_id)
+        state = await run_sync(read_progress, runtime, actor, generation_id)
         while True:
             text = state.model_dump_json()
             done = state.status in FINISHED
@@ -61,7 +66,7 @@ async def stream_progress(
             if message is not None and message["kind"] == "progress" and state.status == JobState.RUNNING:
                 state = _stepped(state, message)
             else:
-                _, state = await run_sync(read_progress, runtime, actor, generation_id)
+                state = await run_sync(read_progress, runtime, actor, generation_id)
             if time.monotonic() - beaten > _BEAT_S:
                 yield ": still here\n\n"
                 beaten = time.monotonic()
