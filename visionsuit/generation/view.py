@@ -29,7 +29,7 @@ def generation_out(ctx: Ctx, generation: Generation) -> GenerationOut:
 
 def generations_out(ctx: Ctx, rows: Sequence[tuple[Generation, Job]]) -> list[GenerationOut]:
     """Several at once: their pictures come in one query."""
-    images = images_of(ctx, [generation for generation, _ in rows])
+    images = images_of(ctx, [generation for generation, job in rows if job.state == JobState.COMPLETED])
     return [
         GenerationOut(
             **_progress_fields(ctx, generation, job, images.get(generation.id or 0, [])),
@@ -46,10 +46,27 @@ def request_out(request: Mapping[str, Any]) -> RequestOut:
     return RequestOut.model_validate(request)
 
 
-def progress_out(ctx: Ctx, generation: Generation) -> ProgressOut:
+def card_sheet_out(ctx: Ctx, sheet: CardSheet) -> CardSheetOut:
+    request, error = sheet.generation.request, _error(sheet.job)
+    sees = ctx.actor.is_admin or sheet.generation.owner_id == ctx.actor.user_id
+    return CardSheetOut(
+        generation_id=sheet.generation.public_id if sees else None,
+        version_id=sheet.version_id,
+        status=sheet.job.state,
+        picture=None if sheet.picture is None else CardSheetPictureOut(**_file_fields(sheet.picture)),
+        wait_reason=forecast_job(ctx, sheet.job).wait_reason,
+        error=error.message if error else None,
+        base_model_label=request["base_model_label"],
+        prompt=request["prompt"],
+        seed=request["seed"],
+        created_at=sheet.generation.created_at,
+    )
+
+
+def progress_out(ctx: Ctx, generation: Generation, job: Job) -> ProgressOut:
     """Without the request, for the event stream."""
-    images = images_of(ctx, [generation])
-    return ProgressOut(**_progress_fields(ctx, generation, job_of(ctx, generation), images.get(generation.id or 0, [])))
+    images = images_of(ctx, [generation] if job.state == JobState.COMPLETED else [])
+    return ProgressOut(**_progress_fields(ctx, generation, job, images.get(generation.id or 0, [])))
 
 
 def _progress_fields(ctx: Ctx, generation: Generation, job: Job, images: list[GenerationImage]) -> dict[str, Any]:
