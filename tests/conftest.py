@@ -60,7 +60,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(_env_file=None, data_dir=tmp_path / "data", models_dir=MODELS_DIR, worker=False)  # type: ignore[call-arg]
+    return Settings(  # type: ignore[call-arg]
+        _env_file=None, data_dir=tmp_path / "data", models_dir=MODELS_DIR, worker=False, auto_test_sheets=False
+    )
 
 
 @pytest.fixture(scope="session")

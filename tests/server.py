@@ -35,6 +35,7 @@ class Server:
             "VISIONSUIT_DATA_DIR": str(data_dir),
             "VISIONSUIT_PORT": str(self.port),
             "VISIONSUIT_ENGINE": "mock",
+            "VISIONSUIT_AUTO_TEST_SHEETS": "false",
             "OMP_NUM_THREADS": "1",
             **(admin if with_admin else {}),
             **environment,

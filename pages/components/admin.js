@@ -160,10 +160,11 @@ class Admin extends TabbedView {
         ${field({ name: "site_title", label: "Name of the site", value: settings.site_title, required: true, maxlength: 80 })}
         ${field({ name: "registration", label: "Registration", value: settings.registration, options: [["open", "Open: anybody can make an account"], ["closed", "Closed: administrators make accounts"]] })}
         ${field({ name: "generator_access", label: "Who may render", value: settings.generator_access, options: ACCESS })}
+        ${field({ name: "auto_test_sheets", label: "Test sheets of new LoRAs", value: settings.auto_test_sheets ? "on" : "off", options: [["on", "On: rendered when nobody waits"], ["off", "Off: only when somebody asks for one"]] })}
         <div class="row end"><button class="btn primary" type="submit">Save</button></div></form></section>`,
     );
     return bindForm(panel.querySelector("form"), async (values) => {
-      await api("/api/settings", { method: "PATCH", json: values });
+      await api("/api/settings", { method: "PATCH", json: { ...values, auto_test_sheets: values.auto_test_sheets === "on" } });
       this.now = await session({ refresh: true });
       toast("Saved. It applies from now on.", "ok");
     });

@@ -2,11 +2,20 @@
 import { api, define, formatBytes, formatNumber, html, icon, loginUrl, toast, toastError } from "./core.js";
 import { AssetDetail } from "./detail.js";
 import { placeholderStyle } from "./dom.js";
+import { openLightbox } from "./lightbox.js";
 import { markdown } from "./markdown.js";
 import { badges } from "./tile.js";
 
 const MIXABLE = new Set(["LORA", "LYCORIS"]);
 const TAG_ROWS = 24;
+/** What its owner reads of a sheet that is not there yet. */
+const SHEET_WORDS = {
+  pending: "It is rendered when nobody waits.",
+  queued: "It is rendered when nobody waits.",
+  running: "It is being rendered just now.",
+  failed: "It could not be rendered.",
+  cancelled: "It was cancelled.",
+};
 
 class ModelDetail extends AssetDetail {
   path = "/api/models";
@@ -16,6 +25,7 @@ class ModelDetail extends AssetDetail {
   #version = null;
   #tagSearch = "";
   #allTags = false;
+  #sheets = [];
 
   start() {
     super.start();
@@ -29,6 +39,10 @@ class ModelDetail extends AssetDetail {
       this.draw();
     });
     this.on("click", "[data-test-sheet]", (event, button) => this.#testSheet(button));
+    this.on("click", "[data-sheet]", (event) => {
+      event.preventDefault();
+      this.#enlargeSheet();
+    });
     this.on("click", "[data-all-tags]", () => {
       this.#allTags = true;
       this.draw();
@@ -64,10 +78,42 @@ class ModelDetail extends AssetDetail {
           ${this.tags(item)}
         </div>
       </div>
+      ${version && this.#sheet(version)}
       ${version && this.#file(version, facts)}
       ${this.#tagTable(facts)}
       ${this.galleries(item)}
     </article>`;
+  }
+
+  async loaded() {
+    if (!MIXABLE.has(this.item.type)) return;
+    const { items } = await api(`${this.path}/${encodeURIComponent(this.item.id)}/test-sheets`, { signal: this.signal }).catch(() => ({ items: [] }));
+    if (this.signal.aborted || items.length === 0) return;
+    this.#sheets = items;
+    this.draw();
+  }
+
+  /** How the file acts, as far as that was rendered. */
+  #sheet(version) {
+    const sheet = this.#sheets.find((one) => one.version_id === version.id);
+    if (!sheet) return null;
+    const { picture } = sheet;
+    const watch = sheet.generation_id && `/generate?watch=${encodeURIComponent(sheet.generation_id)}`;
+    return html`<section class="vs-detail-section" aria-labelledby="vs-test-sheet"><header class="vs-section-head"><h2 id="vs-test-sheet">Test sheet</h2>${watch && html`<a class="btn ghost small" href="${watch}">${icon("grid", { size: 16 })}Open the render</a>`}</header>
+      ${picture
+        ? html`<a class="vs-test-sheet" href="${picture.url}" data-sheet data-native style="--ratio:${picture.width / picture.height};${placeholderStyle(picture.thumb)}"><img src="${picture.thumb.large}" alt="The same picture at the weights 0, 0.4, 0.7 and 1, without and with the trigger" loading="lazy" decoding="async" width="${picture.width}" height="${picture.height}" /></a>
+          <p class="muted small">${sheet.base_model_label} · seed ${sheet.seed} · “${sheet.prompt}”</p>`
+        : html`<p class="muted">${SHEET_WORDS[sheet.status] ?? sheet.status}${sheet.error && html` ${sheet.error}`}</p>`}
+    </section>`;
+  }
+
+  #enlargeSheet() {
+    const version = this.querySelector("[data-version][aria-pressed=true]")?.dataset.version;
+    const sheet = this.#sheets.find((one) => one.picture && (!version || one.version_id === version));
+    if (!sheet) return;
+    const { prompt, seed, base_model_label: base, picture } = sheet;
+    const item = { ...picture, id: sheet.version_id, title: `Test sheet of ${this.item.title}` };
+    openLightbox({ items: () => [item], index: 0, detail: async () => ({ ...item, recipe: { prompt, seed, base_model: base } }), actions: () => null });
   }
 
   async #testSheet(button) {

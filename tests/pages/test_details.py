@@ -1,5 +1,9 @@
 """Pages of one thing: a card, a picture, a gallery. Their owner edits, arranges and deletes; others look and copy."""
 
+import re
+import time
+
+import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -24,6 +28,41 @@ def fill_gallery(site: Site, email: str, title: str, pictures: list[str]) -> str
         order = {"items": [{"kind": "image", "id": image} for image in ids]}
         client.put(f"/api/galleries/{gallery}/order", json=order).raise_for_status()
     return gallery
+
+
+def test_a_new_lora_shows_how_it_acts(open_page: OpenPage, site: Site, watched: Watched) -> None:
+    owner, admin = site.person(Role.CURATOR), site.person(Role.ADMIN)
+    with site.client(admin) as client:
+        client.patch("/api/settings", json={"auto_test_sheets": True}).raise_for_status()
+        card = add_lora(site, owner, "Acts", 4711)
+        client.patch("/api/settings", json={"auto_test_sheets": False}).raise_for_status()
+        expect_sheet(client, card)
+    for width in (1400, 390):
+        page = open_page(f"/models?id={card}", width=width)
+        sheet = page.get_by_role("region", name="Test sheet")
+        picture = sheet.get_by_role("img")
+        picture.scroll_into_view_if_needed()
+        expect(picture).to_have_js_property("complete", True)
+        assert picture.evaluate("image => image.naturalWidth") > 100
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        expect(sheet.get_by_role("link", name="Open the render")).to_have_count(0)
+        picture.click()
+        expect(page.get_by_role("dialog", name="Picture viewer")).to_be_visible()
+        page.keyboard.press("Escape")
+    page = open_page(f"/models?id={card}", email=owner)
+    page.get_by_role("region", name="Test sheet").get_by_role("link", name="Open the render").click()
+    expect(page).to_have_url(re.compile("/generate"))
+
+
+def expect_sheet(client: httpx.Client, card: str) -> None:
+    """Wait until the sheet of a card is rendered."""
+    deadline = time.monotonic() + 60
+    while True:
+        found = client.get(f"/api/models/{card}/test-sheets").json()["items"]
+        if found and found[0]["status"] == "completed":
+            return
+        assert time.monotonic() < deadline, found
+        time.sleep(0.1)
 
 
 def titles(page: Page) -> list[str]:

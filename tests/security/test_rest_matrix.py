@@ -93,6 +93,7 @@ TABLE: dict[str, Row] = {
     "POST /api/models/{card}/versions/{version}/test-sheet": Row(
         {"guest": (401,), "user": (404,), "other": (404,)}, {"steps": 0}
     ),
+    "GET /api/models/{card}/test-sheets": Row({"guest": (404,), "user": (404,), "other": (404,)}),
     "GET /api/generations": Row(SIGNED_IN),
     "GET /api/generations/counts": Row(SIGNED_IN),
     "GET /api/generations/{generation}": Row(OWNERS_AND_ADMINS),

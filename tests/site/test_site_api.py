@@ -55,7 +55,12 @@ class TestSettings:
     ) -> None:
         body = {"registration": "closed", "generator_access": "members", "unknown": 1}
         answer = client.patch("/api/settings", json=body, headers=bearer(people.admin))
-        assert answer.json() == {"site_title": "VisionSuit", "registration": "closed", "generator_access": "members"}
+        assert answer.json() == {
+            "site_title": "VisionSuit",
+            "registration": "closed",
+            "generator_access": "members",
+            "auto_test_sheets": False,
+        }
         assert client.get("/api/meta/session").json()["registration"] == "closed"
         with runtime.open_ctx(SYSTEM, read_only=True) as ctx:
             (entry,) = ctx.session.exec(select(AuditEntry)).all()

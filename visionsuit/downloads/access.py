@@ -5,6 +5,7 @@ from sqlmodel import col
 
 from visionsuit.core.permissions import Permission, require
 from visionsuit.galleries.tables import Gallery
+from visionsuit.generation.auto_sheets import is_on_card
 from visionsuit.images.tables import Image
 from visionsuit.modelcards.tables import ModelCard
 from visionsuit.objects import service as objects
@@ -13,7 +14,8 @@ from visionsuit.runtime import Ctx
 from visionsuit.storage.base import Bucket, ObjectMissing
 from visionsuit.visibility import Asset, visible_to
 
-#: Subjects with an audience. Everything else (renders, exports, ...) is for its owner and administrators.
+#: Subjects with an audience. Everything else (renders, exports, ...) is for its owner and administrators, but for the
+#: test sheets on cards.
 _ASSETS: dict[str, type[Asset]] = {"image": Image, "model": ModelCard, "gallery": Gallery}
 _FOR_EVERYONE = frozenset({"avatar"})
 
@@ -38,6 +40,8 @@ def _may_read(ctx: Ctx, row: StorageObject) -> bool:
         return True
     table = _ASSETS.get(row.subject_kind)
     if table is None:
-        return ctx.actor.is_admin or (ctx.actor.user_id is not None and row.owner_id == ctx.actor.user_id)
+        if ctx.actor.is_admin or (ctx.actor.user_id is not None and row.owner_id == ctx.actor.user_id):
+            return True
+        return row.subject_kind == "generation" and is_on_card(ctx, row.id)
     query = sa.select(sa.literal(1)).where(col(table.public_id) == row.subject_id, visible_to(ctx.actor, table))
     return ctx.session.execute(query).first() is not None

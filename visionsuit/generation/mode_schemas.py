@@ -1,5 +1,7 @@
 """What routes take and answer beyond text to image: pictures to begin with, second passes, variations, sheets."""
 
+from datetime import datetime
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from visionsuit.generation.order import Borders, HiresOrder, InitOrder, VariationOrder
@@ -111,6 +113,32 @@ class CellOut(BaseModel):
 
     x: int | None
     y: int | None
+
+
+class CardSheetOut(BaseModel):
+    """A test sheet of a card's file."""
+
+    generation_id: str | None = Field(description="null for those who do not see the render.")
+    version_id: str
+    status: str = Field(examples=["completed"])
+    picture: "CardSheetPictureOut | None" = Field(description="null until it is rendered.")
+    wait_reason: str | None
+    error: str | None
+    base_model_label: str
+    prompt: str
+    seed: int
+    created_at: datetime
+
+
+class CardSheetPictureOut(BaseModel):
+    url: str
+    thumb: Thumb
+    width: int
+    height: int
+
+
+class CardSheetListOut(BaseModel):
+    items: list[CardSheetOut] = Field(description="The newest first.")
 
 
 class SheetPictureOut(BaseModel):

@@ -7,13 +7,14 @@ from fastapi import APIRouter, Request, Response
 from visionsuit.core.actor import Actor
 from visionsuit.core.errors import NotFound
 from visionsuit.generation import service
+from visionsuit.generation.auto_sheets import list_sheets
 from visionsuit.generation.inputs import delete_input, receive_input
 from visionsuit.generation.mix import LoraNotFound
-from visionsuit.generation.mode_schemas import InputOut
+from visionsuit.generation.mode_schemas import CardSheetListOut, InputOut
 from visionsuit.generation.order import Order
 from visionsuit.generation.schemas import GenerationOut, SheetIn, TestSheetIn
 from visionsuit.generation.sheets import SheetOrder, order_test_sheet
-from visionsuit.generation.view import generation_out
+from visionsuit.generation.view import card_sheet_out, generation_out
 from visionsuit.modelcards.queries import get_version
 from visionsuit.objects.service import url_of
 from visionsuit.runtime import Runtime
@@ -21,7 +22,7 @@ from visionsuit.site.live import require_may_generate
 from visionsuit.storage.base import Bucket
 from visionsuit.uploads.multipart import boundary_of
 from visionsuit.uploads.stream import receive_in_thread, refuse_length
-from visionsuit.web import ActorDep, CtxDep, RuntimeDep
+from visionsuit.web import ActorDep, CtxDep, ReadCtxDep, RuntimeDep
 
 router = APIRouter(tags=["generator"])
 
@@ -85,6 +86,13 @@ def create_test_sheet(
         except LoraNotFound as error:
             raise NotFound(error.message) from error
     return _submit(runtime, actor, order, sheet, response, priority=_TEST_PRIORITY)
+
+
+@router.get("/api/models/{model_id}/test-sheets", summary="Test sheets of a model card")
+def list_test_sheets(ctx: ReadCtxDep, model_id: str) -> CardSheetListOut:
+    """Those that were made by themselves when the file came. Whoever sees the card sees the finished ones; its owner
+    and administrators also see what waits, runs or failed."""
+    return CardSheetListOut(items=[card_sheet_out(ctx, sheet) for sheet in list_sheets(ctx, model_id)])
 
 
 def _submit(

@@ -22,7 +22,7 @@ from visionsuit.generation.sheets import SheetOrder, complete_sheet, seeds_of_sh
 from visionsuit.generation.sources import find_mask, find_source
 from visionsuit.generation.tables import Generation
 from visionsuit.jobs import queue
-from visionsuit.jobs.tables import FINISHED
+from visionsuit.jobs.tables import FINISHED, IDLE_PRIORITY
 from visionsuit.objects.service import Subject, delete_of
 from visionsuit.runtime import Ctx, Runtime
 from visionsuit.site.live import require_may_generate
@@ -47,11 +47,14 @@ __all__ = [
 KIND = "generation"
 
 
-def submit(ctx: Ctx, order: Order, sheet: SheetOrder | None = None, *, priority: int = 0) -> Generation:
+def submit(
+    ctx: Ctx, order: Order, sheet: SheetOrder | None = None, *, priority: int = 0, is_idle: bool = False
+) -> Generation:
     """Check a request, complete it, and queue it: one transaction, so it is queued if and only if this commits.
 
     Args:
         sheet: what changes from picture to picture.
+        is_idle: nobody waits for it; it begins when nothing else waits or runs, and counts against nobody.
 
     Raises:
         NotSignedIn, NotPermitted, GeneratorClosed: the actor may not render (now).
@@ -89,15 +92,16 @@ def submit(ctx: Ctx, order: Order, sheet: SheetOrder | None = None, *, priority:
     if pictures:
         request["pictures"] = pictures
     check_work(request, limits.request_megapixel_steps)
-    queue.limit_active(ctx, owner_id, limits.active_generations)
+    if not is_idle:
+        queue.limit_active(ctx, owner_id, limits.active_generations)
     generation = Generation(owner_id=owner_id, job_id=0, base_model_id=base.id, request=request)
     largest = request.get("hires") or request
     job = queue.defer(
         ctx,
         KIND,
         {"generation_id": generation.public_id},
-        owner_id=owner_id,
-        priority=priority,
+        owner_id=None if is_idle else owner_id,
+        priority=IDLE_PRIORITY if is_idle else priority,
         # Steps of a second pass are slower: they are measured apart.
         pace_key=f"{base.key}+hires" if "hires" in request else base.key,
         pace_size=largest["width"] * largest["height"],
@@ -144,6 +148,11 @@ def delete(ctx: Ctx, public_id: str) -> None:
     """
     generation = get_generation(ctx, public_id)
     require(ctx.actor, Permission.GENERATIONS_EDIT, generation)
+    remove(ctx, generation)
+
+
+def remove(ctx: Ctx, generation: Generation) -> None:
+    """The same, asked for by nobody."""
     job = queue.cancel(ctx, generation.job_id)
     delete_of(ctx, Subject(KIND, generation.public_id))
     ctx.session.delete(generation)

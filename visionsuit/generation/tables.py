@@ -81,6 +81,16 @@ class Generation(SQLModel, table=True):
     viewed_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
+class LoraSheet(SQLModel, table=True):
+    """A request whose sheet is shown on a card's page: how the card's file acts."""
+
+    __tablename__ = "lora_sheet"
+
+    generation_id: int = Field(primary_key=True, foreign_key="generation.id", ondelete="CASCADE")
+    card_id: int = Field(foreign_key="model_card.id", ondelete="CASCADE", index=True)
+    version_id: int = Field(foreign_key="model_version.id", ondelete="CASCADE", index=True)
+
+
 class GenerationBlock(SQLModel, table=True):
     """A person who may not render, until a time or for good."""
 

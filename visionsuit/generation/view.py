@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from visionsuit.generation.auto_sheets import CardSheet
 from visionsuit.generation.cells import Cell, cells_of
-from visionsuit.generation.mode_schemas import CellOut, SheetPictureOut
+from visionsuit.generation.mode_schemas import CardSheetOut, CardSheetPictureOut, CellOut, SheetPictureOut
 from visionsuit.generation.queries import images_of, job_of
 from visionsuit.generation.schemas import (
     ErrorOut,

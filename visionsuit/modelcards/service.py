@@ -1,6 +1,6 @@
 """What can be done with model cards. Every change of a row goes through here, so that the search index follows."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,6 +27,15 @@ LABEL_CHARACTERS = 80
 BASE_MODEL_CHARACTERS = 80
 #: Of a file's training tags, the first this many are searched.
 TRAINING_TAGS = 200
+
+
+_before_deletion: list[Callable[[Ctx, ModelCard], None]] = []
+
+
+def before_deletion(action: Callable[[Ctx, ModelCard], None]) -> Callable[[Ctx, ModelCard], None]:
+    """Decorator, for higher features: `action(ctx, card)` runs in the transaction that deletes the card."""
+    _before_deletion.append(action)
+    return action
 
 
 class LabelTaken(Conflict):
@@ -179,6 +188,8 @@ def delete_card(ctx: Ctx, card: ModelCard) -> None:
         NotPermitted: neither owner nor administrator.
     """
     require(ctx.actor, Permission.ASSETS_EDIT, card)
+    for action in _before_deletion:
+        action(ctx, card)
     objects.delete_of(ctx, Subject(Kind.MODEL, card.public_id))
     search.remove(ctx, Kind.MODEL, row_id(card))
     ctx.session.delete(card)

@@ -22,6 +22,7 @@ class SettingsPatchIn(BaseModel):
     site_title: SiteTitle | None = None
     registration: RegistrationPolicy | None = None
     generator_access: GeneratorAccess | None = None
+    auto_test_sheets: bool | None = None
 
 
 class StatsOut(BaseModel):

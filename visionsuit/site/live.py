@@ -32,6 +32,9 @@ class LiveSettings(BaseModel):
         description="Who may render: `admins`, `curators`, `members`, or `open`. Rendering needs an account, so "
         "`open` lets in the same people as `members`."
     )
+    auto_test_sheets: bool = Field(
+        description="Whether every new LoRA gets a test sheet on its page, rendered when nobody waits."
+    )
 
 
 #: Setting -> its value from the environment.
@@ -39,6 +42,7 @@ DEFAULTS: dict[str, Callable[[Settings], Any]] = {
     "site_title": lambda settings: clean_line(settings.site_title)[:80].strip() or "VisionSuit",
     "registration": lambda settings: settings.registration,
     "generator_access": lambda settings: settings.generator_access,
+    "auto_test_sheets": lambda settings: settings.auto_test_sheets,
 }
 
 _LOWEST_RENDERER = {
@@ -49,6 +53,9 @@ _LOWEST_RENDERER = {
 }
 
 
+_ALL = select(col(SettingRow.key), col(SettingRow.value))
+
+
 class GeneratorClosed(NotPermitted):
     code = "generator_closed"
 
@@ -56,7 +63,7 @@ class GeneratorClosed(NotPermitted):
 def get_live(ctx: Ctx) -> LiveSettings:
     """All live settings in one query."""
     defaults = {key: default(ctx.settings) for key, default in DEFAULTS.items()}
-    values = {**defaults, **{row.key: row.value for row in ctx.session.exec(select(SettingRow))}}
+    values = {**defaults, **{row.key: row.value for row in ctx.session.connection().execute(_ALL)}}
     try:
         return LiveSettings.model_validate(values)
     except ValidationError as error:

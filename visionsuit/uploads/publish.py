@@ -20,6 +20,7 @@ from visionsuit.objects.service import Subject, adopt
 from visionsuit.runtime import Ctx
 from visionsuit.uploads.drafts import received_of
 from visionsuit.uploads.errors import DraftIncomplete, DuplicateFile, MissingFile
+from visionsuit.uploads.published import tell_published
 from visionsuit.uploads.receive import ReceivedPicture, ReceivedWeights
 from visionsuit.uploads.tables import FileRole, UploadFile
 from visionsuit.visibility import Visibility
@@ -149,6 +150,7 @@ def publish_model(ctx: Ctx, files: list[UploadFile], metadata: ModelMetadata) ->
     for stored in (*weights.files, *cover.files):
         adopt(ctx, stored, Subject("model", card.public_id), keeps_file=True)
     audit.record(ctx, "model.upload", card.public_id, {"sha256": weights.file.sha256})
+    tell_published(ctx, card)
     return card
 
 
