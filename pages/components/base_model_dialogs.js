@@ -1,6 +1,6 @@
 /** Dialogs of the list of base models: add one, change what is said of it, take it off the list. */
 import { ApiError, api, formatBytes, html, icon, openDialog, raw } from "./core.js";
-import { ROLE_CHOICES, familyName, isFetching, optionLabel, sourceOf } from "./base_model_words.js";
+import { DTYPE_CHOICES, ROLE_CHOICES, familyName, isFetching, optionLabel, sourceOf } from "./base_model_words.js";
 import { bindForm, field, formError } from "./forms.js";
 
 const foot = (words) => html`<div class="row end"><button type="button" class="btn" data-close>Cancel</button><button class="btn primary" type="submit">${words}</button></div>`;
@@ -54,6 +54,7 @@ export async function editBaseModel(one, names) {
         <div class="bm-numbers">${number("width", "Width")}${number("height", "Height")}${number("steps", "Steps")}${number("guidance", "Guidance")}</div>
         <div class="fields">${choice("sampler", "Sampler", names.samplers.filter(({ id }) => one.samplers.includes(id)))}${choice("schedule", "Schedule", names.schedules)}</div></fieldset>
       ${field({ name: "sizes", label: "Suggested sizes", value: sizeText(one.overrides.sizes ?? []), placeholder: sizeText(one.sizes), hint: `Sides of ${one.min_size} to ${one.max_size} pixels, multiples of ${one.size_step}.` })}
+      ${field({ name: "dtype", label: "Number format", value: one.dtype, options: DTYPE_CHOICES, hint: "What it is calculated in. Pictures differ a little." })}
       <fieldset class="field"><legend class="label">Who may choose it</legend><div class="row">${ROLE_CHOICES.map(([key, label]) => html`<label class="check"><input type="checkbox" name="allowed_roles" value="${key}" ${raw(one.allowed_roles.includes(key) ? "checked" : "")} /><span>${label}</span></label>`)}</div><span class="hint">None ticked: everybody who may render. Administrators always may.</span><span class="error" data-error="allowed_roles" role="alert"></span></fieldset>
       <label class="switch"><input type="checkbox" name="is_enabled" ${raw(one.is_enabled ? "checked" : "")} /><span>Offered in the generator</span></label>
       <label class="switch"><input type="checkbox" name="is_default" ${raw(one.is_default ? "checked disabled" : "")} /><span>Chosen at first${one.is_default && html`<span class="hint as-line">Make another one the first choice to change this.</span>`}</span></label>
@@ -72,6 +73,7 @@ function changesOf(one, values, form) {
   for (const name of ["label", "description"]) {
     if (values[name].trim() !== one[name]) change[name] = values[name].trim() || null;
   }
+  if (values.dtype !== one.dtype) change.dtype = values.dtype;
   const set = {};
   for (const name of ["width", "height", "steps", "guidance"]) {
     const number = numberOf(values[`default.${name}`], `default.${name}`, name === "guidance");

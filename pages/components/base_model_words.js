@@ -2,6 +2,7 @@
 
 const FAMILIES = { sd1: "SD 1.x", sd2: "SD 2.x", sdxl: "SDXL", sd3: "SD 3", flux: "Flux", other: "Other" };
 export const ROLE_CHOICES = [["USER", "Members"], ["CURATOR", "Curators"], ["ADMIN", "Administrators"]];
+export const DTYPE_CHOICES = [["auto", "As device and kind ask for"], ["fp16", "fp16: half, the quickest on most GPUs"], ["bf16", "bf16: half, of wider range"], ["fp32", "fp32: full, twice the memory"]];
 const ACTIVE = ["pending", "queued", "running"];
 
 export const familyName = (family) => FAMILIES[family] ?? family;

@@ -204,7 +204,7 @@ export class BaseModelList {
   #row(one, index) {
     const last = index === this.#items.length - 1;
     const { default: set } = one;
-    const facts = [sourceOf(one), one.size_bytes !== null && formatBytes(one.size_bytes), roleWords(one.allowed_roles)];
+    const facts = [sourceOf(one), one.size_bytes !== null && formatBytes(one.size_bytes), one.dtype !== "auto" && one.dtype, roleWords(one.allowed_roles)];
     const fetching = isFetching(one);
     const again = one.origin === "hub" && !one.on_disk && !fetching;
     const button = (what, name, look, extra = "") => html`<button type="button" class="btn ghost icon-only small" data-do="${what}" data-id="${one.id}" data-key="${what}" aria-label="${name}" title="${name}" ${raw(extra)}>${icon(look)}</button>`;

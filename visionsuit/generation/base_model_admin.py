@@ -15,7 +15,7 @@ from visionsuit.core.clock import utcnow
 from visionsuit.core.errors import Conflict, InvalidInput, NotFound
 from visionsuit.core.permissions import Permission, require
 from visionsuit.core.text import clean_text
-from visionsuit.engine.base import SCHEDULES, ModelUnloadable, samplers_for
+from visionsuit.engine.base import DTYPES, SCHEDULES, ModelUnloadable, samplers_for
 from visionsuit.engine.catalog import BaseModelInfo, is_checkpoint, read_base_model
 from visionsuit.generation.base_model_fetch import FETCH_QUEUE, KIND, fetching_dir, find_row
 from visionsuit.generation.base_models import NOT_FETCHED, describe, is_inside_allowed, sync_base_models
@@ -159,7 +159,7 @@ def cancel_fetch(ctx: Ctx, public_id: str) -> Listed:
 
 
 def edit(ctx: Ctx, public_id: str, changes: Mapping[str, Any]) -> Listed:
-    """Change `label`, `description`, `default`, `sizes` (None: what the files say), `allowed_roles`,
+    """Change `label`, `description`, `default`, `sizes` (None: what the files say), `dtype`, `allowed_roles`,
     `is_enabled`, `is_default`, `position`.
 
     Raises:
@@ -175,6 +175,8 @@ def edit(ctx: Ctx, public_id: str, changes: Mapping[str, Any]) -> Listed:
             if value is not None:
                 own[name] = value
     row.overrides = own
+    if changes.get("dtype") is not None:
+        row.dtype = _dtype(changes["dtype"])
     if "allowed_roles" in changes:
         row.allowed_roles = sorted({_role(role) for role in changes["allowed_roles"] or []})
     if changes.get("is_enabled") is not None:
@@ -354,6 +356,12 @@ def _size(side: int, row: BaseModel, field: str) -> None:
         raise BadBaseModel(
             f"Sides are {row.min_size} to {row.max_size} pixels, multiples of {row.size_step}.", field=field
         )
+
+
+def _dtype(name: str) -> str:
+    if name not in DTYPES:
+        raise BadBaseModel(f"Number formats are {', '.join(DTYPES)}.", field="dtype")
+    return name
 
 
 def _role(role: str) -> str:

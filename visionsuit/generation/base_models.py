@@ -161,7 +161,9 @@ def default_of(offered: list[BaseModel]) -> BaseModel:
 
 
 def ref_of(runtime: Runtime, row: BaseModel) -> BaseModelRef:
-    return BaseModelRef(key=row.key, path=runtime.settings.models_dir / row.folder, family=Family(row.family))
+    """What the engine is asked for; its `key` tells number formats apart."""
+    ref = BaseModelRef(key=row.key, path=runtime.settings.models_dir / row.folder, family=Family(row.family))
+    return ref.in_dtype(row.dtype)
 
 
 def _may_choose(actor: Actor, row: BaseModel) -> bool:

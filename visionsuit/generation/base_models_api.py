@@ -61,6 +61,9 @@ class EditIn(BaseModel):
     description: str | None = None
     default: DefaultIn | None = None
     sizes: list[list[Pixels]] | None = Field(None, description="Suggested [width, height] pairs.")
+    dtype: str | None = Field(
+        None, description="Number format of its weights: auto, fp16, bf16 or fp32. auto: as device and family ask for."
+    )
     allowed_roles: list[str] | None = Field(None, description="Who may choose it; empty: everybody who may render.")
     is_enabled: bool | None = None
     is_default: bool | None = Field(None, description="True: taken where none is named.")
@@ -101,6 +104,7 @@ class ListedOut(BaseModel):
     max_size: int
     size_step: int
     samplers: list[str] = Field(description="Ids of the samplers that its kind is rendered with.")
+    dtype: str = Field(description="auto, fp16, bf16 or fp32")
     allowed_roles: list[str]
     is_enabled: bool
     is_default: bool

@@ -3,7 +3,7 @@
 from visionsuit.core.actor import Actor
 from visionsuit.core.clock import utcnow
 from visionsuit.core.permissions import Permission, require
-from visionsuit.generation.base_models import get_offered
+from visionsuit.generation.base_models import get_offered, ref_of
 from visionsuit.generation.blocks import require_unblocked
 from visionsuit.generation.mix import resolve_mix
 from visionsuit.generation.modes import check_work, complete_init, complete_modes, size_for, steps_of_request
@@ -96,6 +96,7 @@ def submit(
         queue.limit_active(ctx, owner_id, limits.active_generations)
     generation = Generation(owner_id=owner_id, job_id=0, base_model_id=base.id, request=request)
     largest = request.get("hires") or request
+    engine_key = ref_of(ctx.runtime, base).key
     job = queue.defer(
         ctx,
         KIND,
@@ -103,10 +104,10 @@ def submit(
         owner_id=None if is_idle else owner_id,
         priority=IDLE_PRIORITY if is_idle else priority,
         # Steps of a second pass are slower: they are measured apart.
-        pace_key=f"{base.key}+hires" if "hires" in request else base.key,
+        pace_key=f"{engine_key}+hires" if "hires" in request else engine_key,
         pace_size=largest["width"] * largest["height"],
         units=steps_of_request(request),
-        affinity=base.key,
+        affinity=engine_key,
     )
     assert job.id is not None
     generation.job_id = job.id
