@@ -1,6 +1,8 @@
 """The database: engine, pragmas, sessions. Anything that only one database can do sits behind `search/`."""
 
+import sqlite3
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -65,16 +67,26 @@ def open_database(url: str) -> Engine:
     @event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
         # A reader that turns writer fails at once under contention; who may write takes the lock first and waits.
-        read_only = connection.get_execution_options().get("read_only", False)
-        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+        statement = "BEGIN" if connection.get_execution_options().get("read_only", False) else "BEGIN IMMEDIATE"
+        driver: Any = connection.connection.dbapi_connection
+        try:
+            # Straight to the driver: a tenth of the time, at every transaction.
+            driver.execute(statement)
+        except sqlite3.OperationalError as error:
+            raise sa.exc.OperationalError(statement, None, error) from error
 
     return engine
 
 
 def open_session(engine: Engine, *, read_only: bool = False) -> Session:
     if read_only and engine.dialect.name == "sqlite":
-        engine = engine.execution_options(read_only=True)
+        engine = _read_only(engine)
     return Session(engine, expire_on_commit=False, autoflush=True)
+
+
+@lru_cache(maxsize=8)
+def _read_only(engine: Engine) -> Engine:
+    return engine.execution_options(read_only=True)
 
 
 def create_schema(engine: Engine) -> None:

@@ -15,6 +15,7 @@ from visionsuit.core.clock import utcnow
 from visionsuit.core.errors import NotFound
 from visionsuit.core.ids import new_id
 from visionsuit.core.permissions import Permission, require
+from visionsuit.db import UtcDateTime
 from visionsuit.runtime import Ctx, Runtime
 
 ALGORITHM = "HS256"
@@ -22,6 +23,20 @@ ALGORITHM = "HS256"
 SEEN_EVERY = timedelta(minutes=1)
 #: What is longer than any token made here is not worth decoding.
 MAX_TOKEN_CHARACTERS = 2000
+
+
+#: Asked at every request: built once.
+_SIGNED_IN = (
+    select(Account, AccountSession)
+    .join(AccountSession, col(AccountSession.account_id) == col(Account.id))
+    .where(
+        col(AccountSession.id) == sa.bindparam("session_id", type_=sa.String()),
+        col(Account.public_id) == sa.bindparam("account_id", type_=sa.String()),
+        col(Account.token_version) == sa.bindparam("version", type_=sa.Integer()),
+        col(Account.is_active).is_(True),
+        col(AccountSession.expires_at) > sa.bindparam("now", type_=UtcDateTime()),
+    )
+)
 
 
 class SessionNotFound(NotFound):
@@ -123,15 +138,13 @@ def _is_canonical(token: str) -> bool:
 def find_signed_in(session: Session, claims: Claims) -> tuple[Account, AccountSession] | None:
     """The account and session that `claims` name, if both still stand; None when the session has been ended."""
     row = session.execute(
-        select(Account, AccountSession)
-        .join(AccountSession, col(AccountSession.account_id) == col(Account.id))
-        .where(
-            col(AccountSession.id) == claims.session_id,
-            col(Account.public_id) == claims.account_public_id,
-            col(Account.token_version) == claims.version,
-            col(Account.is_active).is_(True),
-            col(AccountSession.expires_at) > utcnow(),
-        )
+        _SIGNED_IN,
+        {
+            "session_id": claims.session_id,
+            "account_id": claims.account_public_id,
+            "version": claims.version,
+            "now": utcnow(),
+        },
     ).first()
     return (row[0], row[1]) if row else None
 

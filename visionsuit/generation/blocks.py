@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+import sqlalchemy as sa
 from sqlmodel import col, select
 
 from visionsuit.accounts.queries import get_account
@@ -17,6 +18,9 @@ from visionsuit.jobs import queue
 from visionsuit.runtime import Ctx
 
 _LONGEST_REASON = 500
+_OF_ACTOR = select(col(GenerationBlock.reason), col(GenerationBlock.until)).where(
+    col(GenerationBlock.account_id) == sa.bindparam("user_id", type_=sa.Integer())
+)
 
 
 class GenerationBlocked(NotPermitted):
@@ -37,8 +41,8 @@ class NotBlocked(NotFound):
 
 def require_unblocked(ctx: Ctx) -> None:
     """Raises: GenerationBlocked: with the reason, and until when."""
-    row = ctx.session.get(GenerationBlock, ctx.actor.user_id)
-    if row is not None and _holds(row):
+    row = ctx.session.connection().execute(_OF_ACTOR, {"user_id": ctx.actor.user_id}).first()
+    if row is not None and _holds(row.until):
         end = f" until {row.until:%Y-%m-%d %H:%M} UTC" if row.until else ""
         raise GenerationBlocked(f"An administrator does not let you render{end}: {row.reason}")
 
@@ -55,7 +59,7 @@ def list_blocks(ctx: Ctx) -> list[tuple[GenerationBlock, Account]]:
         .join(Account, col(Account.id) == col(GenerationBlock.account_id))
         .order_by(col(GenerationBlock.created_at).desc())
     )
-    return [(block, account) for block, account in rows if _holds(block)]
+    return [(block, account) for block, account in rows if _holds(block.until)]
 
 
 def block(ctx: Ctx, user_id: str, *, reason: str, until: datetime | None = None) -> tuple[GenerationBlock, Account]:
@@ -106,5 +110,5 @@ def _manageable(ctx: Ctx, user_id: str) -> Account:
     return account
 
 
-def _holds(row: GenerationBlock) -> bool:
-    return row.until is None or row.until > utcnow()
+def _holds(until: datetime | None) -> bool:
+    return until is None or until > utcnow()

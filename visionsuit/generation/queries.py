@@ -29,6 +29,7 @@ _generations: sa.Table = Generation.__table__  # type: ignore[attr-defined]
 _jobs: sa.Table = Job.__table__  # type: ignore[attr-defined]
 _JOB_ID = sa.select(_jobs.c.public_id).join(_generations, _generations.c.job_id == _jobs.c.id).where(_named)
 _OWN_JOB_ID = _JOB_ID.where(_own)
+_ID_FOR_UPDATE = sa.select(_generations.c.id).where(_named).with_for_update()
 
 
 class GenerationNotFound(NotFound):
@@ -86,6 +87,12 @@ def get_job_id(ctx: Ctx, public_id: str) -> str:
     if found is None:
         raise GenerationNotFound(_NOT_FOUND)
     return str(found)
+
+
+def lock_id(ctx: Ctx, public_id: str) -> int | None:
+    """Primary key of a request, whoever asks; nobody else deletes it until the transaction ends. None: it is gone."""
+    found: int | None = ctx.session.connection().execute(_ID_FOR_UPDATE, {"public_id": public_id}).scalar_one_or_none()
+    return found
 
 
 def list_generations(

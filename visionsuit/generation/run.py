@@ -12,7 +12,6 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from sqlmodel import col, select
 
 from visionsuit.core.actor import SYSTEM
 from visionsuit.engine.base import Phase, Picture, Progress
@@ -20,10 +19,11 @@ from visionsuit.generation.cells import cells_of
 from visionsuit.generation.modes import steps_of_request
 from visionsuit.generation.parts import render_all
 from visionsuit.generation.prepare import RequestGone, Task, prepare
+from visionsuit.generation.queries import lock_id
 from visionsuit.generation.recipe import recipe_of
 from visionsuit.generation.service import KIND
 from visionsuit.generation.sheet_picture import draw_sheet
-from visionsuit.generation.tables import Generation, GenerationImage
+from visionsuit.generation.tables import GenerationImage
 from visionsuit.jobs import claims
 from visionsuit.jobs.pace import Measured, learn
 from visionsuit.jobs.work import Finish, Handler, Work, WorkStopped
@@ -31,7 +31,7 @@ from visionsuit.media.png import encode_png
 from visionsuit.media.previews import Previews, preview_array
 from visionsuit.media.recipe import Recipe
 from visionsuit.media.recipes import own_texts
-from visionsuit.objects.service import StoredFile, Subject, adopt, write
+from visionsuit.objects.service import StoredFile, Subject, adopt_all, write
 from visionsuit.runtime import Ctx, Runtime
 from visionsuit.storage.base import Bucket
 
@@ -166,15 +166,10 @@ def _store_picture(
 
 
 def _write_rows(ctx: Ctx, task: Task, rows: list[GenerationImage], stored: list[StoredFile]) -> None:
-    generation = ctx.session.exec(
-        select(Generation).where(col(Generation.public_id) == task.generation_id).with_for_update()
-    ).first()
-    if generation is None or generation.id is None:
+    generation_id = lock_id(ctx, task.generation_id)
+    if generation_id is None:
         raise WorkStopped
-    subject = Subject(KIND, task.generation_id)
-    for file in stored:
-        adopt(ctx, file, subject, owner_id=task.owner_id)
     for row in rows:
-        row.generation_id = generation.id
+        row.generation_id = generation_id
         ctx.session.add(row)
-    ctx.session.flush()
+    adopt_all(ctx, stored, Subject(KIND, task.generation_id), owner_id=task.owner_id)

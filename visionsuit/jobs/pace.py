@@ -4,11 +4,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import sqlalchemy as sa
 from sqlmodel import col, select
 
 from visionsuit.core.clock import utcnow
 from visionsuit.jobs.events import recall, remember
 from visionsuit.jobs.sql import upsert
+from visionsuit.jobs.statements import ask
 from visionsuit.jobs.tables import Pace
 from visionsuit.runtime import Ctx
 
@@ -19,6 +21,17 @@ _TOPIC = "paces"
 _KEPT_S = 1.0
 #: Columns, not rows: they outlive the transaction.
 _ALL = select(col(Pace.key), col(Pace.size), col(Pace.seconds_per_unit), col(Pace.overhead_s))
+_paces: sa.Table = Pace.__table__  # type: ignore[attr-defined]
+_this = (_paces.c.key == sa.bindparam("pace_key"), _paces.c.size == sa.bindparam("pace_size"))
+_ONE = sa.select(_paces.c.seconds_per_unit, _paces.c.overhead_s).where(*_this)
+_UPDATE = (
+    sa.update(_paces)
+    .where(*_this)
+    .values(
+        seconds_per_unit=sa.bindparam("seconds"), overhead_s=sa.bindparam("overhead"), samples=_paces.c.samples + 1,
+        updated_at=sa.bindparam("now"),
+    )
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +69,7 @@ def load_paces(ctx: Ctx) -> Paces:
     """Up to a second old."""
     paces: Paces | None = recall(ctx.bus, _TOPIC, _KEPT_S)
     if paces is None:
-        paces = Paces(ctx.session.execute(_ALL).all())
+        paces = Paces(ask(ctx, _ALL).all())
         remember(ctx.bus, _TOPIC, paces)
     return paces
 
@@ -68,7 +81,8 @@ def learn(ctx: Ctx, key: str, size: int, measured: Measured) -> None:
     per_unit = measured.units_s / measured.units
     ctx.bus.forget(_TOPIC)
     ctx.after_commit(lambda: ctx.bus.forget(_TOPIC))
-    row = ctx.session.exec(select(Pace).where(col(Pace.key) == key, col(Pace.size) == size)).first()
+    now = utcnow()
+    row = ask(ctx, _ONE, pace_key=key, pace_size=size).first()
     if row is None:
         insert = upsert(ctx, Pace).values(
             key=key,
@@ -76,12 +90,16 @@ def learn(ctx: Ctx, key: str, size: int, measured: Measured) -> None:
             seconds_per_unit=per_unit,
             overhead_s=measured.overhead_s,
             samples=1,
-            updated_at=utcnow(),
+            updated_at=now,
         )
         ctx.session.execute(insert.on_conflict_do_nothing())
         return
-    row.seconds_per_unit += _NEW_WEIGHT * (per_unit - row.seconds_per_unit)
-    row.overhead_s += _NEW_WEIGHT * (measured.overhead_s - row.overhead_s)
-    row.samples += 1
-    row.updated_at = utcnow()
-    ctx.session.add(row)
+    ask(
+        ctx,
+        _UPDATE,
+        pace_key=key,
+        pace_size=size,
+        seconds=row.seconds_per_unit + _NEW_WEIGHT * (per_unit - row.seconds_per_unit),
+        overhead=row.overhead_s + _NEW_WEIGHT * (measured.overhead_s - row.overhead_s),
+        now=now,
+    )

@@ -168,13 +168,13 @@ def cancel_waiting(ctx: Ctx, queue: str = RENDER_QUEUE, *, owner_id: int | None 
 
 
 def is_paused(ctx: Ctx, queue: str = RENDER_QUEUE) -> bool:
-    row = ctx.session.get(QueueState, queue)
-    return row is not None and row.is_paused
+    row = statements.ask(ctx, statements.STATE, queue=queue).first()
+    return row is not None and bool(row.is_paused)
 
 
 def is_draining(ctx: Ctx, queue: str = RENDER_QUEUE) -> bool:
-    row = ctx.session.get(QueueState, queue)
-    return row is not None and row.is_draining
+    row = statements.ask(ctx, statements.STATE, queue=queue).first()
+    return row is not None and bool(row.is_draining)
 
 
 def require_open(ctx: Ctx, queue: str = RENDER_QUEUE) -> None:
@@ -199,6 +199,5 @@ def _set_state(ctx: Ctx, queue: str, **values: bool) -> None:
         .values(name=queue, **{"is_paused": False, "is_draining": False, **values})
         .on_conflict_do_update(index_elements=["name"], set_=values)
     )
-    ctx.session.get(QueueState, queue, populate_existing=True)
     ctx.after_commit(lambda: ctx.bus.forget(forecast_topic(queue)))
     tell_queue(ctx, queue)

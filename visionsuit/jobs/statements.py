@@ -54,6 +54,9 @@ HAS_WAITING = (
     .limit(1)
 )
 
+#: (is_paused, is_draining)
+STATE = sa.select(_states.c.is_paused, _states.c.is_draining).where(_states.c.name == _queue)
+
 #: (is_paused,) from the row that claims lock.
 QUEUE_FOR_UPDATE = sa.select(_states.c.is_paused).where(_states.c.name == _queue).with_for_update()
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 
 import sqlalchemy as sa
@@ -17,6 +18,7 @@ __all__ = [
     "StoredFile",
     "Subject",
     "adopt",
+    "adopt_all",
     "assign",
     "delete",
     "delete_of",
@@ -70,7 +72,26 @@ def adopt(
 ) -> StorageObject:
     """Row for a file that lies in the storage already. If the transaction fails, the file goes too, unless it has
     another keeper (`keeps_file`)."""
-    row = StorageObject(
+    [row] = adopt_all(ctx, [file], subject, owner_id=owner_id, keeps_file=keeps_file)
+    return row
+
+
+def adopt_all(
+    ctx: Ctx, files: Sequence[StoredFile], subject: Subject, *, owner_id: int | None = None, keeps_file: bool = False
+) -> list[StorageObject]:
+    """The same for several files at once."""
+    rows = [_row(ctx, file, subject, owner_id) for file in files]
+    storage = ctx.storage
+    if not keeps_file:
+        for file in files:
+            ctx.after_rollback(partial(storage.delete, file.bucket, file.object_id))
+    ctx.session.add_all(rows)
+    ctx.session.flush()
+    return rows
+
+
+def _row(ctx: Ctx, file: StoredFile, subject: Subject, owner_id: int | None) -> StorageObject:
+    return StorageObject(
         id=file.object_id,
         bucket=file.bucket,
         size_bytes=file.size_bytes,
@@ -81,12 +102,6 @@ def adopt(
         subject_kind=subject.kind,
         subject_id=subject.id,
     )
-    storage = ctx.storage
-    if not keeps_file:
-        ctx.after_rollback(lambda: storage.delete(file.bucket, file.object_id))
-    ctx.session.add(row)
-    ctx.session.flush()
-    return row
 
 
 def store(

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Annotated, Any
 
+import sqlalchemy as sa
 import structlog
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints, ValidationError
-from sqlmodel import select
 
 from visionsuit.audit.service import record
 from visionsuit.core.actor import Actor, Role
@@ -53,7 +53,8 @@ _LOWEST_RENDERER = {
 }
 
 
-_ALL = select(col(SettingRow.key), col(SettingRow.value))
+_rows: sa.Table = SettingRow.__table__  # type: ignore[attr-defined]
+_ALL = sa.select(_rows.c.key, _rows.c.value)
 
 
 class GeneratorClosed(NotPermitted):
@@ -63,7 +64,7 @@ class GeneratorClosed(NotPermitted):
 def get_live(ctx: Ctx) -> LiveSettings:
     """All live settings in one query."""
     defaults = {key: default(ctx.settings) for key, default in DEFAULTS.items()}
-    values = {**defaults, **{row.key: row.value for row in ctx.session.connection().execute(_ALL)}}
+    values = {**defaults, **{row.key: row.value for row in ctx.session.execute(_ALL)}}
     try:
         return LiveSettings.model_validate(values)
     except ValidationError as error:
