@@ -5,6 +5,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ import httpx
 import pytest
 import uvicorn
 from playwright.sync_api import Browser, BrowserContext, Page
+from sqlmodel import select
 
-from app import create_app
-from pages.shell import build_ui  # noqa: F401  (imported here so that its cost is not a test's)
+from pages.shell import build_ui, mount
 from tests.browser import PATIENCE_MS, Watched
 from tests.conftest import MODELS_DIR
 from visionsuit.accounts.passwords import hash_password
+from visionsuit.accounts.sessions import start_session
 from visionsuit.accounts.setup import prepare_first_admin
 from visionsuit.accounts.tables import Account
 from visionsuit.boot import build_runtime
@@ -26,7 +28,9 @@ from visionsuit.core.actor import SYSTEM, Role
 from visionsuit.core.config import EngineKind, Settings
 from visionsuit.db import create_schema
 from visionsuit.generation.base_models import sync_base_models
+from visionsuit.main import create_api, guarded
 from visionsuit.runtime import Runtime
+from visionsuit.web import SESSION_COOKIE
 
 PASSWORD = "correct horse battery"
 
@@ -56,17 +60,24 @@ class Site:
 
     def client(self, email: str | None = None) -> httpx.Client:
         """Signed in by bearer token if an account is named."""
-        headers = {}
-        if email:
-            answer = httpx.post(f"{self.url}/api/auth/login", json={"email": email, "password": PASSWORD}, timeout=30)
-            answer.raise_for_status()
-            headers["Authorization"] = f"Bearer {answer.json()['token']}"
-        return httpx.Client(base_url=self.url, timeout=30, headers=headers)
+        headers = {"Authorization": f"Bearer {self.token(email)}"} if email else {}
+        return httpx.Client(base_url=self.url, timeout=30, headers=headers, verify=False)
+
+    def token(self, email: str) -> str:
+        """Of a session, as a login answers it, but at once: passwords are slow on purpose."""
+        with self.runtime.open_ctx(SYSTEM) as ctx:
+            return start_session(ctx, ctx.session.exec(select(Account).where(Account.email == email)).one())
 
 
 def start_site(data_dir: Path, **changed: Any) -> Iterator[Site]:
     """`changed`: settings that are other than usual."""
-    usual: dict[str, Any] = {"data_dir": data_dir, "models_dir": MODELS_DIR, "engine": EngineKind.MOCK, "port": 0}
+    usual: dict[str, Any] = {
+        "data_dir": data_dir,
+        "models_dir": MODELS_DIR,
+        "engine": EngineKind.MOCK,
+        "port": 0,
+        "auto_test_sheets": False,
+    }
     settings = Settings(_env_file=None, **(usual | changed))
     runtime = build_runtime(settings)
     create_schema(runtime.database)
@@ -74,9 +85,9 @@ def start_site(data_dir: Path, **changed: Any) -> Iterator[Site]:
     settings.scratch_dir.mkdir(parents=True, exist_ok=True)
     sync_base_models(runtime)
     setup_path = prepare_first_admin(runtime)
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(runtime), port=0, log_level="warning", timeout_graceful_shutdown=2)
-    )
+    # As `app.create_app`, but with Blocks of its own: a site that ends stops their queue.
+    app = guarded(mount(create_api(runtime), build_ui(), runtime), runtime)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=2))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     deadline = time.monotonic() + 60
@@ -100,23 +111,56 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 OpenPage = Callable[..., Page]
 
 
-@pytest.fixture
-def open_page(site: Site, browser: Browser, watched: Watched) -> Iterator[OpenPage]:
-    """`open_page("/models", email=..., width=390)` -> a page of its own browser session, signed in if asked."""
-    contexts: list[BrowserContext] = []
+class BrowserSessions:
+    """Browser sessions that are used again. What was fetched stays; pages, cookies, rights and all they kept go.
 
-    def open_at(path: str = "/", *, email: str | None = None, width: int = 1400, height: int = 900) -> Page:
-        context = browser.new_context(base_url=site.url, viewport={"width": width, "height": height})
+    Each has a page that stays open: beside it, others need no process of their own, which is half of their time.
+    """
+
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+        self._free: dict[tuple[str, int, int], list[Page]] = {}
+
+    @contextmanager
+    def lend(self, url: str, width: int, height: int) -> Iterator[BrowserContext]:
+        """One that nobody else has meanwhile."""
+        free = self._free.setdefault((url, width, height), [])
+        first = free.pop() if free else self._new(url, width, height)
+        context = first.context
+        yield context
+        for page in context.pages:
+            if page != first:
+                page.close()
+        first.evaluate("localStorage.clear()")
+        context.clear_cookies()
+        context.clear_permissions()
+        free.append(first)
+
+    def _new(self, url: str, width: int, height: int) -> Page:
+        context = self._browser.new_context(base_url=url, viewport={"width": width, "height": height})
         context.set_default_timeout(PATIENCE_MS)
-        contexts.append(context)
-        if email:
-            answer = context.request.post("/api/auth/login", data={"email": email, "password": PASSWORD})
-            assert answer.ok, answer.text()
         page = context.new_page()
-        watched.watch(page)
-        page.goto(path)
+        page.goto("/health")
         return page
 
-    yield open_at
-    for context in contexts:
-        context.close()
+
+@pytest.fixture(scope="session")
+def browser_sessions(browser: Browser) -> BrowserSessions:
+    return BrowserSessions(browser)
+
+
+@pytest.fixture
+def open_page(site: Site, browser_sessions: BrowserSessions, watched: Watched) -> Iterator[OpenPage]:
+    """`open_page("/models", email=..., width=390)` -> a page of its own browser session, signed in if asked."""
+    with ExitStack() as lent:
+
+        def open_at(path: str = "/", *, email: str | None = None, width: int = 1400, height: int = 900) -> Page:
+            context = lent.enter_context(browser_sessions.lend(site.url, width, height))
+            if email:
+                context.add_cookies([{"name": SESSION_COOKIE, "value": site.token(email), "url": site.url}])
+            page = context.new_page()
+            watched.watch(page)
+            page.goto(path)
+            return page
+
+        yield open_at

@@ -278,15 +278,17 @@ def test_an_engine_that_starts_is_not_one_that_failed(open_page: OpenPage, site:
         engine = {"state": next(states, "ok"), "detail": "Loading libraries."}
         route.fulfill(json={"web": well, "database": well, "storage": well, "engine": engine})
 
-    page = open_page("/")
+    page = open_page("/health")
+    page.clock.install()
     page.route("**/api/meta/status", answer)
-    page.reload()
+    page.goto("/")
     led = page.locator(".sidebar .service[aria-label^='Engine'] .led")
     colours = {}
     for state in ("starting", "down", "ok"):
-        # It asks again by itself while something is not well.
         expect(led).to_have_attribute("data-state", state)
         colours[state] = led.evaluate("led => getComputedStyle(led).backgroundColor")
+        # It asks again by itself while something is not well.
+        page.clock.fast_forward(10_000)
     assert colours == {"starting": "rgb(245, 158, 11)", "down": "rgb(239, 68, 68)", "ok": "rgb(16, 185, 129)"}
 
 
