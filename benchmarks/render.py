@@ -11,13 +11,9 @@ from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 from PIL import Image
 
 from benchmarks.harness import Figure, compare
-from benchmarks.site import open_site
+from benchmarks.site import open_site, render_queued
 from visionsuit.generation import base_models
-from visionsuit.generation import service as generation
 from visionsuit.generation.order import Order
-from visionsuit.generation.view import generation_out
-from visionsuit.jobs.events import job_topic
-from visionsuit.jobs.tables import JobState
 from visionsuit.jobs.worker import Worker
 from visionsuit.schedule import HANDLERS
 from visionsuit.storage.base import Bucket
@@ -40,33 +36,12 @@ def run() -> list[Figure]:
         seeds, last = count(1), {"ours": np.empty(0), "theirs": np.empty(0)}
         plain_seeds = count(1)
 
-        def is_over(public_id: str) -> bool:
-            with runtime.open_ctx(actor, read_only=True) as ctx:
-                job = generation.job_of(ctx, generation.get_generation(ctx, public_id))
-                assert job.state not in (JobState.FAILED, JobState.CANCELLED), job.error_trace
-                return bool(job.state == JobState.COMPLETED)
-
         def ours() -> None:
-            with runtime.open_ctx(actor) as ctx:
-                order = Order(
-                    PROMPT,
-                    steps=STEPS,
-                    guidance=GUIDANCE,
-                    sampler="dpmpp_2m",
-                    schedule="trailing",
-                    seed=next(seeds),
-                    width=64,
-                    height=64,
-                )
-                render = generation.submit(ctx, order)
-                public_id, topic = render.public_id, job_topic(generation.job_of(ctx, render).public_id)
-            # Woken by the job's changes, as a page's event stream is.
-            with runtime.bus.listen(topic, size=1000) as inbox:
-                while not is_over(public_id):
-                    while inbox.get(timeout=60)["kind"] != "changed":
-                        pass
-            with runtime.open_ctx(actor, read_only=True) as ctx:
-                shown = generation_out(ctx, generation.get_generation(ctx, public_id))
+            order = Order(
+                PROMPT, steps=STEPS, guidance=GUIDANCE, sampler="dpmpp_2m", schedule="trailing", seed=next(seeds),
+                width=64, height=64,
+            )  # fmt: skip
+            shown = render_queued(runtime, actor, order)
             object_id = shown.images[0].url.rpartition("/")[2]
             data = runtime.storage.read_bytes(Bucket.OUTPUTS, object_id)
             last["ours"] = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))

@@ -10,6 +10,12 @@ from visionsuit.accounts.service import add_account
 from visionsuit.boot import build_runtime, prepare
 from visionsuit.core.actor import SYSTEM, Actor, Role
 from visionsuit.core.config import Settings
+from visionsuit.generation import service as generation
+from visionsuit.generation.order import Order
+from visionsuit.generation.schemas import GenerationOut
+from visionsuit.generation.view import generation_out
+from visionsuit.jobs.events import job_topic
+from visionsuit.jobs.tables import JobState
 from visionsuit.log import configure_logging
 from visionsuit.runtime import Runtime
 
@@ -33,3 +39,24 @@ def open_site(**settings: object) -> Iterator[tuple[Runtime, Actor]]:
         yield runtime, actor_of(account)
         runtime.engine.close()
         runtime.database.dispose()
+
+
+def render_queued(runtime: Runtime, actor: Actor, order: Order) -> GenerationOut:
+    """Submit, wait until a worker of this process is done, look at the result: what a page does, without HTTP."""
+
+    def is_over() -> bool:
+        with runtime.open_ctx(actor, read_only=True) as ctx:
+            job = generation.job_of(ctx, generation.get_generation(ctx, public_id))
+            assert job.state not in (JobState.FAILED, JobState.CANCELLED), job.error_trace
+            return bool(job.state == JobState.COMPLETED)
+
+    with runtime.open_ctx(actor) as ctx:
+        render = generation.submit(ctx, order)
+        public_id, topic = render.public_id, job_topic(generation.job_of(ctx, render).public_id)
+    # Woken by the job's changes, as a page's event stream is.
+    with runtime.bus.listen(topic, size=1000) as inbox:
+        while not is_over():
+            while inbox.get(timeout=60)["kind"] != "changed":
+                pass
+    with runtime.open_ctx(actor, read_only=True) as ctx:
+        return generation_out(ctx, generation.get_generation(ctx, public_id))
