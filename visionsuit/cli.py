@@ -14,8 +14,8 @@ from visionsuit.core.errors import AppError
 from visionsuit.db import migrate
 from visionsuit.demo import seed as demo
 from visionsuit.doctor import run_checks
+from visionsuit.generation import base_model_admin
 from visionsuit.generation.base_model_admin import Listed, list_all
-from visionsuit.generation.base_models import sync_base_models
 from visionsuit.log import configure_logging
 from visionsuit.runtime import Runtime
 
@@ -76,12 +76,23 @@ def list_models() -> None:
 
 @models.command("sync")
 def sync_models() -> None:
-    """Make the list of base models say what lies in the models folder."""
+    """Make the list of base models say what lies in the models folder, and in the storage's bucket of base models."""
     runtime = open_runtime()
     migrate(runtime.database)
-    sync_base_models(runtime)
+    base_model_admin.sync(runtime, SYSTEM)
     with runtime.open_ctx(SYSTEM, read_only=True) as ctx:
         _show(list_all(ctx))
+
+
+@models.command("fetch")
+def fetch_model(name: Annotated[str, typer.Argument(help="Its label or name, as `models list` shows it.")]) -> None:
+    """Have the running app download a base model that lies in the storage or on a hub."""
+    runtime = open_runtime()
+    migrate(runtime.database)
+    with runtime.open_ctx(SYSTEM) as ctx:
+        row = base_model_admin.get_named(ctx, name)
+        base_model_admin.fetch_again(ctx, row.public_id)
+        console.print(f"{row.label} is downloaded as soon as the app runs.", markup=False)
 
 
 def _show(listed: list[Listed]) -> None:

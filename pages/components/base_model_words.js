@@ -15,6 +15,7 @@ export const optionLabel = (options, id) => options.find((option) => option.id =
 
 /** Where it came from. */
 export function sourceOf(one) {
+  if (one.origin === "storage") return `storage: ${one.repo_id}`;
   if (one.origin !== "hub") return one.origin === "found" ? `models folder: ${one.folder}` : one.folder;
   return `hub: ${one.repo_id}${one.file ? `, ${one.file}` : ""}${one.revision ? ` at ${one.revision}` : ""}`;
 }

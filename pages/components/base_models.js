@@ -206,7 +206,7 @@ export class BaseModelList {
     const { default: set } = one;
     const facts = [sourceOf(one), one.size_bytes !== null && formatBytes(one.size_bytes), one.dtype !== "auto" && one.dtype, roleWords(one.allowed_roles)];
     const fetching = isFetching(one);
-    const again = one.origin === "hub" && !one.on_disk && !fetching;
+    const again = ["hub", "storage"].includes(one.origin) && !one.on_disk && !fetching;
     const button = (what, name, look, extra = "") => html`<button type="button" class="btn ghost icon-only small" data-do="${what}" data-id="${one.id}" data-key="${what}" aria-label="${name}" title="${name}" ${raw(extra)}>${icon(look)}</button>`;
     return html`<li class="bm card ${one.is_enabled ? "" : "is-off"}" data-key="${one.id}">
       <div class="bm-order">${button("up", `Move ${one.label} up`, "chevron-up", index === 0 ? "disabled" : "")}${button("down", `Move ${one.label} down`, "chevron-down", last ? "disabled" : "")}</div>
@@ -215,7 +215,7 @@ export class BaseModelList {
         ${set && html`<p class="bm-facts faint small"><span>${set.width} × ${set.height}</span><span>${set.steps} steps</span><span>guidance ${set.guidance}</span><span>${optionLabel(this.#names.samplers, set.sampler)}</span>${set.schedule !== "default" && html`<span>${optionLabel(this.#names.schedules, set.schedule)}</span>`}</p>`}
         ${this.#state(one)}</div>
       <div class="bm-do">${fetching && html`<button type="button" class="btn small" data-do="cancel" data-id="${one.id}" data-key="cancel" ${raw(this.#stopping.has(one.id) ? "disabled" : "")}>${icon("stop")}Cancel</button>`}
-        ${again && html`<button type="button" class="btn small" data-do="fetch" data-id="${one.id}" data-key="fetch">${icon("download")}${one.fetch?.bytes ? "Go on" : "Try again"}</button>`}
+        ${again && html`<button type="button" class="btn small" data-do="fetch" data-id="${one.id}" data-key="fetch">${icon("download")}${one.fetch?.bytes ? "Go on" : one.fetch ? "Try again" : "Download"}</button>`}
         <label class="switch" data-key="enable" title="Whether people are offered it"><input type="checkbox" data-enable="${one.id}" aria-label="Offer ${one.label}" ${raw(one.is_enabled ? "checked" : "")} /></label>
         ${button("edit", `Edit ${one.label}`, "edit")}${button("remove", `Delete ${one.label}`, "trash")}</div></li>`;
   }
@@ -225,7 +225,7 @@ export class BaseModelList {
     if (isFetching(one)) return this.#progress(one);
     if (fetch?.status === "failed" && !one.on_disk) return state("down", `Not downloaded: ${fetch.error.message}`, "err");
     if (fetch?.status === "cancelled" && !one.on_disk) return state("degraded", fetch.total_bytes ? `Stopped at ${formatBytes(fetch.bytes)} of ${formatBytes(fetch.total_bytes)}. What came is kept.` : "Stopped before anything came.", "warn");
-    if (one.trouble) return state("down", one.trouble, "err");
+    if (one.trouble) return one.origin === "storage" && !one.on_disk ? state("degraded", one.trouble, "") : state("down", one.trouble, "err");
     return one.is_enabled ? state("ok", "Ready") : state("", "Ready, but offered to nobody");
   }
 
@@ -237,7 +237,7 @@ export class BaseModelList {
       ? ["Stopping"]
       : known
         ? [`${formatBytes(bytes)} of ${formatBytes(total)}`, `${Math.floor(percent)} %`, speed > 0 && `${formatBytes(speed)}/s`, speed > 0 && bytes < total && `${formatDuration((total - bytes) / speed)} left`]
-        : [status === "running" ? "Asking the hub what there is" : "Waits to be downloaded"];
+        : [status === "running" ? (one.origin === "hub" ? "Asking the hub what there is" : "Looking what there is") : "Waits to be downloaded"];
     return html`<div class="bm-fetch" data-key="fetch"><div class="progress ${known ? "" : "is-waiting"}" role="progressbar" aria-label="Download of ${one.label}" aria-valuemin="0" aria-valuemax="100" ${known ? html`aria-valuenow="${Math.floor(percent)}"` : ""}><span style="--value:${known ? percent / 100 : 0}"></span></div>
       <p class="bm-facts small muted">${words.filter(Boolean).map((word) => html`<span>${word}</span>`)}</p></div>`;
   }

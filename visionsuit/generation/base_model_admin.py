@@ -21,7 +21,8 @@ from visionsuit.generation.base_model_fetch import FETCH_QUEUE, KIND, fetching_d
 from visionsuit.generation.base_models import NOT_FETCHED, describe, is_inside_allowed, sync_base_models
 from visionsuit.generation.hub import check_repo, is_allowed
 from visionsuit.generation.order import MAX_GUIDANCE
-from visionsuit.generation.tables import BaseModel, Generation, Origin
+from visionsuit.generation.shelf_sync import sync_shelf
+from visionsuit.generation.tables import FETCHED, BaseModel, Generation, Origin
 from visionsuit.jobs import queue
 from visionsuit.jobs.tables import ACTIVE, Job, JobState
 from visionsuit.runtime import Ctx, Runtime
@@ -77,14 +78,32 @@ def get_listed(ctx: Ctx, public_id: str) -> Listed:
     return Listed(row, _job_of(ctx, row))
 
 
+def get_named(ctx: Ctx, name: str) -> BaseModel:
+    """By its name in the models folder or at its source, or by its label.
+
+    Raises:
+        NotPermitted, BaseModelNotFound
+    """
+    rows = [listed.row for listed in list_all(ctx)]
+    for row in rows:
+        if name in (row.folder, row.repo_id):
+            return row
+    for row in rows:
+        if name == row.label:
+            return row
+    raise BaseModelNotFound(f"There is no base model “{name}”.")
+
+
 def sync(runtime: Runtime, actor: Actor) -> None:
-    """Look at the models folder again.
+    """Look at the models folder, and at the storage's bucket of base models, again.
 
     Raises:
         NotPermitted
+        StorageUnavailable, BadManifest: what lies in the bucket is not known; the rest is done.
     """
     require(actor, Permission.BASE_MODELS_MANAGE)
     sync_base_models(runtime)
+    sync_shelf(runtime)
 
 
 def add_path(runtime: Runtime, actor: Actor, path: str, label: str | None = None) -> str:
@@ -131,15 +150,15 @@ def add_repo(ctx: Ctx, repo_id: str, revision: str | None, file: str | None, lab
 
 
 def fetch_again(ctx: Ctx, public_id: str) -> Listed:
-    """Go on with a download that failed or was cancelled; nothing happens while it runs.
+    """Begin a download, or go on with one that failed or was cancelled; nothing happens while it runs.
 
     Raises:
         NotPermitted, BaseModelNotFound
-        Conflict: it did not come from a hub, or is there.
+        Conflict: it is not one that is downloaded, or is there.
     """
     listed = get_listed(ctx, public_id)
     row = listed.row
-    if row.origin != Origin.HUB or (ctx.settings.models_dir / row.folder).exists():
+    if row.origin not in FETCHED or (ctx.settings.models_dir / row.folder).exists():
         raise Conflict(f"“{row.label}” has nothing to download.")
     if listed.job is None or listed.job.state not in ACTIVE:
         _begin_fetch(ctx, row)
@@ -217,7 +236,7 @@ def delete(ctx: Ctx, public_id: str) -> None:
     ctx.session.delete(row)
     ctx.session.flush()
     record(ctx, "base_model.removed", row.public_id, {"folder": row.folder})
-    if row.origin == Origin.HUB:
+    if row.origin in FETCHED:
         if is_downloaded:
             ctx.after_commit(lambda: _remove(path))
         ctx.after_commit(lambda: _remove(fetching_dir(models_dir, public_id)))

@@ -1,4 +1,4 @@
-"""Base models from a hub: a job of its own queue, which needs no device and outlives a restart.
+"""Base models from a hub, or from the storage: a job of its own queue, which needs no device and outlives a restart.
 
 Files gather in `<models folder>/.fetching/<id>/<commit>`, where nobody takes them for a base model, and move into the
 models folder at once when all are there. What a broken or cancelled download left is gone on with.
@@ -6,8 +6,9 @@ models folder at once when all are there. What a broken or cancelled download le
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from sqlmodel import col, select
@@ -19,7 +20,8 @@ from visionsuit.engine.catalog import BaseModelInfo, read_base_model
 from visionsuit.generation.base_models import FETCHING, describe
 from visionsuit.generation.hub import FetchStopped, Hub, HubFile, HubLied, HubRepo
 from visionsuit.generation.hub_choice import choose_folder, choose_one, find_index
-from visionsuit.generation.tables import BaseModel
+from visionsuit.generation.shelf import Shelf
+from visionsuit.generation.tables import BaseModel, Origin
 from visionsuit.jobs import claims
 from visionsuit.jobs.work import Finish, Handler, Work, WorkStopped
 from visionsuit.runtime import Ctx, Runtime
@@ -39,6 +41,24 @@ class NotEnoughDisk(Conflict):
 
 class NameTaken(Conflict):
     code = "name_taken"
+
+
+class Source(Protocol):
+    """Where repositories lie: a hub, or the storage."""
+
+    def read_repo(self, repo_id: str, revision: str | None) -> HubRepo: ...
+
+    def fetch(
+        self,
+        repo: HubRepo,
+        file: HubFile,
+        target: Path,
+        *,
+        on_bytes: Callable[[int], None],
+        is_stopped: Callable[[], bool],
+    ) -> None: ...
+
+    def close(self) -> None: ...
 
 
 def fetching_dir(models_dir: Path, public_id: str) -> Path:
@@ -61,7 +81,7 @@ def fetch(work: Work) -> Finish:
         raise WorkStopped
     target = models_dir / row.folder
     if not target.exists():
-        hub = Hub(runtime.settings.hub)
+        hub: Source = Hub(runtime.settings.hub) if row.origin == Origin.HUB else Shelf(runtime.storage)
         try:
             fetched = _Download(work, hub, row).run()
         except FetchStopped as error:
@@ -86,7 +106,7 @@ HANDLERS: dict[str, Handler] = {KIND: fetch}
 class _Download:
     """One try at getting all files."""
 
-    def __init__(self, work: Work, hub: Hub, row: BaseModel) -> None:
+    def __init__(self, work: Work, hub: Source, row: BaseModel) -> None:
         self._work, self._hub, self._row = work, hub, row
         self._folder = fetching_dir(work.runtime.settings.models_dir, row.public_id)
         self._done = 0

@@ -12,7 +12,7 @@ from visionsuit.core.config import Settings
 from visionsuit.core.errors import InvalidInput, Unavailable
 from visionsuit.engine.base import BaseModelRef, Family, ModelUnloadable
 from visionsuit.engine.catalog import BaseModelInfo, list_base_models, read_base_model
-from visionsuit.generation.tables import BaseModel, Origin
+from visionsuit.generation.tables import FETCHED, BaseModel, Origin
 from visionsuit.runtime import Ctx, Runtime
 
 log = structlog.get_logger()
@@ -24,6 +24,13 @@ _OUTSIDE = "Its folder is not one that base models may be taken from any more."
 #: Downloads on their way, in the models folder.
 FETCHING = ".fetching"
 NOT_FETCHED = "It is not downloaded yet."
+
+
+_OFFERED = (
+    select(BaseModel)
+    .where(col(BaseModel.is_enabled).is_(True), col(BaseModel.trouble).is_(None))
+    .order_by(col(BaseModel.position), col(BaseModel.id))
+)
 
 
 class UnknownBaseModel(InvalidInput):
@@ -50,7 +57,7 @@ def sync_base_models(runtime: Runtime) -> None:
             if name in found:
                 describe(row, found[name])
             else:
-                row.trouble = broken.get(name) or (NOT_FETCHED if row.origin == Origin.HUB else _GONE)
+                row.trouble = broken.get(name) or (NOT_FETCHED if row.origin in FETCHED else _GONE)
             ctx.session.add(row)
         if known and not any(row.is_default for row in known.values()):
             min(known.values(), key=lambda row: (row.trouble is not None, row.position)).is_default = True
@@ -122,11 +129,7 @@ def describe(row: BaseModel, info: BaseModelInfo) -> None:
 
 def list_offered(ctx: Ctx) -> list[BaseModel]:
     """What the actor may choose from, in the administrator's order. Guests see what members see."""
-    rows = ctx.session.exec(
-        select(BaseModel)
-        .where(col(BaseModel.is_enabled).is_(True), col(BaseModel.trouble).is_(None))
-        .order_by(col(BaseModel.position), col(BaseModel.id))
-    )
+    rows = ctx.session.exec(_OFFERED)
     return [row for row in rows if _may_choose(ctx.actor, row)]
 
 

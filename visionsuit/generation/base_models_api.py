@@ -92,7 +92,9 @@ class ListedOut(BaseModel):
     label: str
     description: str
     family: str
-    origin: Origin = Field(description="found: in the models folder; path: added by its path; hub: downloaded.")
+    origin: Origin = Field(
+        description="found: in the models folder; path: added by its path; hub, storage: downloaded."
+    )
     folder: str = Field(description="Name in the models folder, or a path.")
     repo_id: str | None
     revision: str | None
@@ -126,8 +128,9 @@ def list_all(ctx: ReadCtxDep) -> ListedListOut:
     return ListedListOut(items=[_out(ctx, listed) for listed in base_model_admin.list_all(ctx)])
 
 
-@router.post("/sync", summary="Look at the models folder again")
+@router.post("/sync", summary="Look at the models folder and the storage again")
 def sync_list(runtime: RuntimeDep, actor: ActorDep) -> ListedListOut:
+    """What lies in the storage's bucket `base-models` is listed too; POST /api/base-models/{id}/fetch downloads it."""
     base_model_admin.sync(runtime, actor)
     with runtime.open_ctx(actor, read_only=True) as ctx:
         return list_all(ctx)
@@ -161,7 +164,7 @@ def delete_base_model(ctx: CtxDep, base_model_id: str) -> None:
     base_model_admin.delete(ctx, base_model_id)
 
 
-@router.post("/{base_model_id}/fetch", summary="Go on with a download")
+@router.post("/{base_model_id}/fetch", summary="Begin a download, or go on with it")
 def fetch_base_model(ctx: CtxDep, base_model_id: str) -> ListedOut:
     return _out(ctx, base_model_admin.fetch_again(ctx, base_model_id))
 

@@ -59,12 +59,15 @@ class FetchStopped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class HubFile:
-    """`sha256` (hex) of large files, `git_sha1` of small ones."""
+    """`sha256` (hex) of large files, `git_sha1` of small ones. From a storage: `md5` if that knows it, and `version`,
+    which changes with the content."""
 
     path: str
     size_bytes: int
     sha256: str | None
     git_sha1: str | None
+    md5: str | None = None
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +163,7 @@ class Hub:
                 fruitless = fruitless + 1 if _size(part) == have else 0
                 if fruitless >= _FRUITLESS_TRIES and _size(part) < file.size_bytes:
                     raise HubLied(f"{file.path} ends after {_size(part):,} bytes; the hub said {file.size_bytes:,}.")
-        _check_content(part, file, is_stopped)
+        check_content(part, file, is_stopped)
         part.replace(target)
 
     def _fetch_rest(
@@ -241,19 +244,26 @@ def _parse_file(entry: Mapping[str, Any]) -> HubFile | None:
     return HubFile(entry["rfilename"], size, sha256 or None, None if sha256 else entry.get("blobId"))
 
 
-def _check_content(part: Path, file: HubFile, is_stopped: Callable[[], bool]) -> None:
-    if file.sha256 is None and file.git_sha1 is None:
+def check_content(part: Path, file: HubFile, is_stopped: Callable[[], bool], *, said: str = "the hub") -> None:
+    """Raises: HubLied: the checksum is not what `said` told; the part is gone then. FetchStopped"""
+    expected = file.sha256 or file.git_sha1 or file.md5
+    if expected is None:
         return
-    digest = hashlib.sha256() if file.sha256 else hashlib.sha1(b"blob %d\0" % file.size_bytes, usedforsecurity=False)
+    if file.sha256:
+        digest = hashlib.sha256()
+    elif file.git_sha1:
+        digest = hashlib.sha1(b"blob %d\0" % file.size_bytes, usedforsecurity=False)
+    else:
+        digest = hashlib.md5(usedforsecurity=False)
     with part.open("rb") as content:
         while piece := content.read(_PIECE_BYTES):
             digest.update(piece)
             if is_stopped():
                 raise FetchStopped
         os.fsync(content.fileno())
-    if digest.hexdigest() != (file.sha256 or file.git_sha1):
+    if digest.hexdigest() != expected:
         part.unlink()
-        raise HubLied(f"{file.path} is not what the hub says it is: its checksum differs.")
+        raise HubLied(f"{file.path} is not what {said} says it is: its checksum differs.")
 
 
 def _size(part: Path) -> int:

@@ -19,6 +19,11 @@ class Origin(StrEnum):
     FOUND = "found"  #: It lies in the models folder.
     PATH = "path"  #: An administrator named its path.
     HUB = "hub"  #: It was downloaded from a model hub into the models folder.
+    STORAGE = "storage"  #: The same, from the storage's bucket of base models.
+
+
+#: Of what is downloaded into the models folder.
+FETCHED = (Origin.HUB, Origin.STORAGE)
 
 
 class BaseModel(SQLModel, table=True):
@@ -26,8 +31,8 @@ class BaseModel(SQLModel, table=True):
 
     Attributes:
         folder: name in the models folder, or a whole path.
-        origin, repo_id, revision, repo_file: where it came from; `repo_file` is the one file that is wanted of the
-            hub's repository, None for all that a diffusers folder needs. fetch_job: id of the latest download.
+        origin, repo_id, revision, repo_file: where it came from; `repo_id` is its name there, `repo_file` the one file
+            that is wanted, None for all that a diffusers folder needs. fetch_job: id of the latest download.
         overrides: what an administrator says instead of what its files say: label, description, default, sizes.
         key: identifies the folder's content, for caches and measured speeds.
         default: width, height, steps, guidance, sampler, schedule.

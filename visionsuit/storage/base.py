@@ -20,12 +20,33 @@ class Bucket(StrEnum):
     EXPORTS = "exports"
 
 
+#: The operator's own bucket, of base models: keys in it are names of theirs, nothing here writes to it, and it need
+#: not be there.
+BASE_MODELS = "base-models"
+
+
 class ObjectMissing(NotFound):
     code = "object_missing"
 
 
 class StorageUnavailable(Unavailable):
     code = "storage_unavailable"
+
+
+class StorageForbids(StorageUnavailable):
+    """The storage does not let us list or read something; for what is not there it may say the same."""
+
+    code = "storage_forbids"
+
+
+@dataclass(frozen=True, slots=True)
+class NamedObject:
+    """`version` changes with the content. `md5` (hex) where the storage knows it."""
+
+    key: str
+    size_bytes: int
+    version: str
+    md5: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +102,18 @@ class Storage(Protocol):
 
     def local_path(self, bucket: Bucket, object_id: str) -> Path | None:
         """A path that can be read directly, where the driver has one."""
+
+    def list_named(self) -> Iterator[NamedObject]:
+        """Everything in BASE_MODELS; nothing where there is no such bucket.
+
+        Raises:
+            StorageForbids
+        """
+
+    def read_named(self, key: str, start: int = 0, version: str | None = None) -> Iterator[bytes]:
+        """Bytes of an object in BASE_MODELS, from `start` on, in chunks.
+
+        Raises:
+            ObjectMissing: it is not there, or no longer of this version.
+            StorageForbids
+        """

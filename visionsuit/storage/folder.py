@@ -11,9 +11,16 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from visionsuit.storage.base import Bucket, ObjectInfo, ObjectMissing, StorageUnavailable
+from visionsuit.storage.base import (
+    BASE_MODELS,
+    Bucket,
+    NamedObject,
+    ObjectInfo,
+    ObjectMissing,
+    StorageUnavailable,
+)
 from visionsuit.storage.writing import CHUNK_BYTES, check_object_id, write_all
 
 try:
@@ -96,6 +103,26 @@ class FolderStorage:
             raise ObjectMissing("The file is not in the storage.")
         return path
 
+    def list_named(self) -> Iterator[NamedObject]:
+        top = self.root / BASE_MODELS
+        with _readable_errors():
+            for folder, _, names in os.walk(top, followlinks=True):
+                for name in names:
+                    with suppress(FileNotFoundError):
+                        path = Path(folder, name)
+                        stat = path.stat()
+                        yield NamedObject(path.relative_to(top).as_posix(), stat.st_size, _version(stat))
+
+    def read_named(self, key: str, start: int = 0, version: str | None = None) -> Iterator[bytes]:
+        if ".." in PurePosixPath(key).parts or key.startswith("/") or "\0" in key:
+            raise ObjectMissing("The file is not in the storage.")
+        with _readable_errors():
+            file = (self.root / BASE_MODELS / key).open("rb", buffering=0)
+            if version is not None and _version(os.fstat(file.fileno())) != version:
+                file.close()
+                raise ObjectMissing("The file was replaced in the storage.")
+        return _read_range(file.fileno(), file, start, None)
+
     def _path(self, bucket: Bucket, object_id: str) -> Path:
         name = check_object_id(object_id)
         return self.root / Bucket(bucket) / name[:2] / name[2:4] / name
@@ -142,6 +169,10 @@ class FolderWriter:
         with _readable_errors():
             self._path.unlink(missing_ok=True)
             self.file.close()
+
+
+def _version(stat: os.stat_result) -> str:
+    return f"{stat.st_mtime_ns}-{stat.st_size}"
 
 
 def _read_range(descriptor: int, file: object, start: int, end: int | None) -> Iterator[bytes]:

@@ -6,6 +6,7 @@ more than sending the bytes.
 """
 
 import base64
+import re
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -21,7 +22,15 @@ from botocore.client import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from visionsuit.core.config import StorageSettings
-from visionsuit.storage.base import Bucket, ObjectInfo, ObjectMissing, StorageUnavailable
+from visionsuit.storage.base import (
+    BASE_MODELS,
+    Bucket,
+    NamedObject,
+    ObjectInfo,
+    ObjectMissing,
+    StorageForbids,
+    StorageUnavailable,
+)
 from visionsuit.storage.writing import CHUNK_BYTES, check_object_id, write_all
 
 log = structlog.get_logger()
@@ -31,6 +40,9 @@ FIRST_PART_BYTES = 8 * 1024**2
 LAST_PART_BYTES = 64 * 1024**2
 _PARTS_IN_FLIGHT = 2
 _MISSING = {"404", "NoSuchKey", "NoSuchBucket", "NotFound", "NoSuchUpload"}
+_CHANGED = {"412", "PreconditionFailed"}
+_FORBIDDEN = {"403", "AccessDenied", "Forbidden", "AllAccessDisabled"}
+_MD5 = re.compile("[0-9a-f]{32}")
 _READ_ATTEMPTS = 4
 _STALE = timedelta(hours=24)
 
@@ -83,10 +95,7 @@ class S3Storage:
             self.size(bucket, object_id)  # an empty range of what is missing is still missing
             return iter(())
         # Asked for here and not in the generator: a missing file is an answer, not a stream that breaks off.
-        body, etag = self._get(bucket, object_id, start, end)
-        if body is None:
-            return iter(())
-        return self._stream(bucket, object_id, start, end, body, etag)
+        return self._read(self._name(bucket), check_object_id(object_id), start, end)
 
     def read_bytes(self, bucket: Bucket, object_id: str) -> bytes:
         return b"".join(self.read(bucket, object_id))
@@ -122,8 +131,26 @@ class S3Storage:
     def local_path(self, bucket: Bucket, object_id: str) -> Path | None:
         return None
 
+    def list_named(self) -> Iterator[NamedObject]:
+        try:
+            with self._readable_errors():
+                for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._base_models):
+                    for entry in page.get("Contents", ()):
+                        etag = entry["ETag"].strip('"')
+                        md5 = etag if _MD5.fullmatch(etag) else None
+                        yield NamedObject(entry["Key"], entry["Size"], entry["ETag"], md5)
+        except ObjectMissing:
+            return
+
+    def read_named(self, key: str, start: int = 0, version: str | None = None) -> Iterator[bytes]:
+        return self._read(self._base_models, key, start, None, version)
+
     def _name(self, bucket: Bucket) -> str:
         return f"{self._prefix}{Bucket(bucket)}"
+
+    @property
+    def _base_models(self) -> str:
+        return f"{self._prefix}{BASE_MODELS}"
 
     def _create_bucket(self, name: str) -> None:
         try:
@@ -145,9 +172,13 @@ class S3Storage:
             if upload["Initiated"].astimezone(UTC) < oldest:
                 self._client.abort_multipart_upload(Bucket=name, Key=upload["Key"], UploadId=upload["UploadId"])
 
-    def _get(
-        self, bucket: Bucket, object_id: str, start: int, end: int | None, etag: str | None = None
-    ) -> tuple[Any, str]:
+    def _read(self, name: str, key: str, start: int, end: int | None, etag: str | None = None) -> Iterator[bytes]:
+        body, etag = self._get(name, key, start, end, etag)
+        if body is None:
+            return iter(())
+        return self._stream(name, key, start, end, body, etag)
+
+    def _get(self, name: str, key: str, start: int, end: int | None, etag: str | None = None) -> tuple[Any, str]:
         """The open body (None: the range lies past the end) and the ETag of what it belongs to."""
         wanted: dict[str, str] = {}
         if start or end is not None:
@@ -156,16 +187,14 @@ class S3Storage:
             wanted["IfMatch"] = etag
         with self._readable_errors():
             try:
-                answer = self._client.get_object(Bucket=self._name(bucket), Key=check_object_id(object_id), **wanted)
+                answer = self._client.get_object(Bucket=name, Key=key, **wanted)
             except ClientError as error:
                 if error.response["Error"]["Code"] in ("InvalidRange", "416"):
                     return None, ""
                 raise
         return answer["Body"], answer["ETag"]
 
-    def _stream(
-        self, bucket: Bucket, object_id: str, start: int, end: int | None, body: Any, etag: str
-    ) -> Iterator[bytes]:
+    def _stream(self, name: str, key: str, start: int, end: int | None, body: Any, etag: str) -> Iterator[bytes]:
         """Chunks; a connection that breaks in the middle is taken up again where it broke."""
         position, failures = start, 0
         while True:
@@ -181,7 +210,7 @@ class S3Storage:
                 failures += 1
                 if failures >= _READ_ATTEMPTS:
                     raise self._unreachable() from error
-            body, etag = self._get(bucket, object_id, position, end, etag)
+            body, etag = self._get(name, key, position, end, etag)
             if body is None:
                 return
 
@@ -193,6 +222,13 @@ class S3Storage:
             code = error.response["Error"].get("Code", "")
             if code in _MISSING:
                 raise ObjectMissing("The file is not in the storage.") from error
+            if code in _CHANGED:
+                raise ObjectMissing("The file was replaced in the storage.") from error
+            if code in _FORBIDDEN:
+                log.error("s3_forbids", code=code, operation=error.operation_name)
+                raise StorageForbids(
+                    f"The object storage forbids a request ({code}); the operator must look at its rights."
+                ) from error
             log.error("s3_refused", code=code, operation=error.operation_name)
             raise StorageUnavailable(
                 f"The object storage refused a request ({code}); the operator must look at its log."
