@@ -5,15 +5,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
+from sqlmodel import col, update
 
 from tests.assets import picture_file
 from tests.jobs.conftest import until
 from tests.server import free_port
+from visionsuit.core.clock import utcnow
+from visionsuit.db import open_database, open_session
+from visionsuit.jobs.presence import STALLED_AFTER_S
+from visionsuit.jobs.tables import Job, JobState
 
 ROOT = Path(__file__).parents[2]
 
@@ -132,13 +139,26 @@ def test_a_stopped_process_hands_its_work_over(apps: Any) -> None:
     until(lambda: second.show(running)["status"] == "completed", 20)
 
 
+def freeze(app: SlowApp, data_dir: Path) -> None:
+    """Stop its threads where they are, as if it were long ago. None of them is in a transaction of its own then:
+    what others wait for would be the database and not its heartbeat."""
+    database = open_database(f"sqlite:///{data_dir / 'visionsuit.db'}")
+    with open_session(database) as session:
+        last_heard = utcnow() - timedelta(seconds=2 * STALLED_AFTER_S)
+        session.execute(update(Job).where(col(Job.state) == JobState.RUNNING).values(heartbeat_at=last_heard))
+        app.process.send_signal(signal.SIGSTOP)
+        until(lambda: psutil.Process(app.process.pid).status() == psutil.STATUS_STOPPED)
+        session.commit()
+    database.dispose()
+
+
 def test_a_frozen_process_is_fenced_off(apps: Any, tmp_path: Path) -> None:
     """SIGSTOP stands for a machine that slept: its lock is held, its heartbeat stops, and later it goes on."""
     first = apps(0.2)
     first.sign_in("/api/auth/register")
     running = first.render(steps=20)
     until(lambda: first.show(running)["step"] >= 2)
-    first.process.send_signal(signal.SIGSTOP)
+    freeze(first, tmp_path / "data")
     second = apps(0.01)
     second.sign_in()
     until(lambda: second.show(running)["status"] == "completed", 70)
