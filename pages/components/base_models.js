@@ -159,14 +159,13 @@ export class BaseModelList {
     }
   }
 
-  /** Change places with the neighbour; places that were the same become different ones. */
+  /** Change places with the neighbour. */
   async #move(one, way) {
     const order = [...this.#items];
     const at = order.indexOf(one);
     const to = at + (way === "up" ? -1 : 1);
     if (to < 0 || to >= order.length) return;
     [order[at], order[to]] = [order[to], order[at]];
-    const moved = order.map((item, index) => [item, index + 1]).filter(([item, position]) => item.position !== position);
     this.#turn++;
     this.#take(order);
     const focus = () => {
@@ -175,11 +174,13 @@ export class BaseModelList {
     };
     focus();
     try {
-      for (const [item, position] of moved) await this.#call(item, "", { position });
+      const { items } = await api("/api/base-models/order", { method: "PUT", json: { ids: order.map((item) => item.id) } });
+      this.#turn++;
+      this.#take(items);
     } catch (error) {
       toastError(error);
+      await this.#load();
     }
-    await this.#load();
     focus();
   }
 

@@ -104,6 +104,12 @@ export function recipeOf(job, image, { samplers = [], schedules = [] } = {}) {
     height: image?.height ?? request.height,
     base_model: request.base_model_label,
     tool: "VisionSuit",
+    strength: request.init?.strength || null,
+    hires_scale: request.hires?.scale,
+    hires_strength: request.hires?.strength,
+    variation_seed: image?.variation_seed,
+    variation_strength: request.variation?.strength,
+    bucket: request.bucket || null,
     loras: (request.loras ?? []).map((lora) => ({ name: lora.title, weight: lora.weight, model_id: lora.model_id })),
   };
 }

@@ -23,15 +23,23 @@ class Home extends View {
 
   async #load() {
     const ask = (path, limit) => api(`/api/${path}`, { query: { sort: "newest", limit }, signal: this.signal });
-    const [now, stats, images, ...rows] = await Promise.all([
+    const [now, idea, stats, images, ...rows] = await Promise.all([
       session(),
+      this.#suggest().catch(() => ""),
       api("/api/meta/stats", { signal: this.signal }).catch(() => null),
       ask("images", SPOTLIGHT).catch((error) => error),
       ...ROWS.map((row) => ask(row.path, row.limit).catch(() => ({ items: [] }))),
     ]);
     if (!this.isConnected || this.signal.aborted) return;
-    this.#draw({ now, stats, images, rows });
+    this.#draw({ now, idea, stats, images, rows });
     this.#fadeIn();
+  }
+
+  /** A prompt that goes with what renders here; only for whoever may. */
+  async #suggest() {
+    if (!(await session()).may_generate) return "";
+    const { items } = await api("/api/base-models", { signal: this.signal });
+    return (items.find((one) => one.is_default) ?? items[0])?.suggestions[0] ?? "";
   }
 
   /** Pictures appear over their placeholder once they are here. */
@@ -43,20 +51,20 @@ class Home extends View {
     }
   }
 
-  #draw({ waiting, now, stats, images, rows }) {
+  #draw({ waiting, now, idea, stats, images, rows }) {
     if (waiting) {
       render(this, html`<div class="home"><div class="hero is-waiting"></div>${spotlight(Array.from({ length: SPOTLIGHT }, (_, i) => html`<div class="vs-tile vs-tile-skeleton" data-key="w${i}"></div>`))}</div>`);
       return;
     }
     if (images instanceof Error) {
-      render(this, html`<div class="home">${hero(now, stats)}${errorState(images)}</div>`);
+      render(this, html`<div class="home">${hero(now, stats, idea)}${errorState(images)}</div>`);
       return;
     }
     const empty = !images.items.length && rows.every((row) => !row.items.length);
     render(
       this,
       html`<div class="home">
-        ${hero(now, stats)}
+        ${hero(now, stats, idea)}
         ${empty ? firstSteps(now) : null}
         ${images.items.length > 0 && html`<section aria-labelledby="home-images"><header class="home-head"><h2 id="home-images">New pictures</h2><a href="/images">All images${icon("arrow-right", { size: 16 })}</a></header>${spotlight(images.items.map(tileTemplate))}</section>`}
         ${rows.map((row, i) => row.items.length > 0 && html`<section aria-labelledby="home-${ROWS[i].path}"><header class="home-head"><h2 id="home-${ROWS[i].path}">${ROWS[i].title}</h2><a href="/${ROWS[i].path}">All ${ROWS[i].path}${icon("arrow-right", { size: 16 })}</a></header><div class="vs-grid home-row">${row.items.map(tileTemplate)}</div></section>`)}
@@ -67,8 +75,8 @@ class Home extends View {
 
 const spotlight = (tiles) => html`<div class="vs-grid home-spotlight" data-count="${tiles.length}">${tiles}</div>`;
 
-function hero(now, stats) {
-  return html`<section class="hero">${now.user ? welcome(now) : invitation(now)}${counters(stats)}</section>`;
+function hero(now, stats, idea) {
+  return html`<section class="hero">${now.user ? welcome(now, idea) : invitation(now)}${counters(stats)}</section>`;
 }
 
 function invitation(now) {
@@ -80,11 +88,11 @@ function invitation(now) {
     </div>`;
 }
 
-function welcome(now) {
+function welcome(now, idea) {
   if (!now.may_generate)
     return html`<h1>Hello, ${now.user.name}</h1><div class="row"><a class="btn primary" href="/images">Browse images</a><a class="btn" href="/models">Browse models</a>${may(now, "assets:upload") && html`<a class="btn" href="/upload">${icon("upload")}Upload</a>`}</div>`;
   return html`<h1>What shall it be, ${now.user.name}?</h1>
-    <form class="hero-prompt"><label class="offscreen" for="home-prompt">Prompt</label><input id="home-prompt" name="prompt" autocomplete="off" maxlength="4000" placeholder="A lighthouse in a storm, oil on canvas" /><button class="btn primary" type="submit">${icon("generate")}<span>Render</span></button></form>`;
+    <form class="hero-prompt"><label class="offscreen" for="home-prompt">Prompt</label><input id="home-prompt" name="prompt" autocomplete="off" maxlength="4000" placeholder="${idea || "Say what you want to see"}" /><button class="btn primary" type="submit">${icon("generate")}<span>Render</span></button></form>`;
 }
 
 function counters(stats) {

@@ -55,6 +55,10 @@ export function recipeTemplate(recipe) {
       ${fact("Guidance", recipe.guidance)}
       ${fact("Sampler", recipe.sampler)}
       ${fact("Schedule", recipe.schedule)}
+      ${fact("Strength", recipe.strength && recipe.strength !== 1 ? weightText(recipe.strength) : null)}
+      ${fact("Second pass", recipe.hires_scale ? `${weightText(recipe.hires_scale)}×, strength ${weightText(recipe.hires_strength)}` : null)}
+      ${fact("Variation", recipe.variation_strength ? `${weightText(recipe.variation_strength)} of seed ${recipe.variation_seed}` : null)}
+      ${fact("Exact", recipe.bucket ? `Same to the last bit, ${recipe.bucket} at a time` : null)}
       ${fact("Size", recipe.width && recipe.height ? `${recipe.width} × ${recipe.height}` : null)}
       ${fact("Base model", recipe.base_model)}
       ${fact("Made with", recipe.tool)}

@@ -118,6 +118,25 @@ def test_paths_stay_inside_allowed_folders(ask: Ask, site: Runtime, weights: Pat
 
 
 @both_databases
+def test_the_whole_list_is_put_in_order_at_once(ask: Ask, site: Runtime, weights: Path, people: People) -> None:
+    for name in "abcd":
+        shutil.copytree(weights / "tiny", site.settings.models_dir / name)
+    ids = {item["label"]: item["id"] for item in ask("POST", "/sync")["items"]}
+
+    def put(names: str, status: int = 200) -> list[str]:
+        answer = ask("PUT", "/order", {"ids": [ids.get(name, name) for name in names]}, status=status)
+        return [item["label"] for item in (answer if status == 200 else ask("GET", "/all"))["items"]]
+
+    assert put("dbca") == ["d", "b", "c", "a"]
+    assert put("c") == ["c", "d", "b", "a"], "what is not named follows as it was"
+    assert put("") == ["c", "d", "b", "a"]
+    assert put("abca", 422) == ["c", "d", "b", "a"], "named twice"
+    assert put("abx", 422) == ["c", "d", "b", "a"], "not all or nothing"
+    assert [item["position"] for item in ask("GET", "/all")["items"]] == [1, 2, 3, 4]
+    ask("PUT", "/order", {"ids": []}, status=403, who=people.curator)
+
+
+@both_databases
 def test_labels_defaults_and_order_stay_when_the_folder_is_read_again(ask: Ask, site: Runtime, weights: Path) -> None:
     for name in ("a", "b"):
         shutil.copytree(weights / "tiny", site.settings.models_dir / name)

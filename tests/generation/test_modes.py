@@ -254,6 +254,8 @@ def test_variations_of_one_picture(user: Site, worker: Worker) -> None:
 def test_the_recipe_says_what_was_begun_with(user: Site, worker: Worker) -> None:
     upload, mask = user.keep(picture_file((64, 64))), user.keep(white_left())
     done = user.render(init={"input_id": upload, "mask_input_id": mask, "strength": 0.6, "mask_blur": 3})
+    assert user.file({"url": done["request"]["init"]["mask_url"]}) == white_left()
+    assert user.render(init={"input_id": upload})["request"]["init"]["mask_url"] is None
     text = read_texts(user.file(done["images"][0]))["parameters"]
     assert "Denoising strength: 0.6, Mask blur: 3" in text
     saved = user.client.post(

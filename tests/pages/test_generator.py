@@ -346,6 +346,8 @@ def test_the_same_to_the_last_bit_is_kept_when_it_is_repeated(open_page: OpenPag
     exact.uncheck()
     page.goto(f"/generate?image={saved['id']}")
     expect(exact).to_be_checked()
+    page.goto(f"/images?id={saved['id']}")
+    expect(page.locator(".vs-recipe-facts")).to_contain_text("Same to the last bit, 1 at a time")
 
 
 def test_a_guest_may_look_and_keeps_what_was_typed(open_page: OpenPage, site: Site) -> None:

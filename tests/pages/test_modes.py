@@ -78,6 +78,7 @@ def test_a_picture_with_a_mask_is_what_is_rendered_from(open_page: OpenPage, sit
     expect(panel(page).get_by_label("Picture to start from")).to_have_count(1)
     page.get_by_role("button", name="Use settings").click()
     expect(panel(page).locator("summary")).to_contain_text("strength 0.4 · mask")
+    assert alpha_at(mask_of(site, page, request), 0.5, 0.5) == 255, "the mask is shown again"
     send(page)
     expect(page.locator("[data-strip] [data-job]")).to_have_count(2)
     again = last_request(site, email)["init"]

@@ -128,3 +128,12 @@ def test_nothing_of_gradio_is_to_be_seen(open_page: OpenPage) -> None:
     expect(page.locator("gradio-app")).to_be_hidden()
     fetched = page.evaluate("performance.getEntriesByType('resource').map((one) => new URL(one.name).pathname)")
     assert [path for path in fetched if not path.startswith(("/ui/", "/api/"))] == []
+
+
+def test_the_front_door_suggests_what_renders_here(open_page: OpenPage, site: Site) -> None:
+    email = site.person()
+    with site.client(email) as client:
+        items = client.get("/api/base-models").json()["items"]
+    [suggestion] = [one["suggestions"][0] for one in items if one["is_default"]]
+    prompt = open_page("/", email=email).get_by_label("Prompt")
+    expect(prompt).to_have_attribute("placeholder", suggestion)

@@ -83,6 +83,7 @@ TABLE: dict[str, Row] = {
     "PATCH /api/base-models/{base_model}": Row(ADMINS, {"position": 1}),
     "DELETE /api/base-models/{base_model}": Row(ADMINS),
     "POST /api/base-models/{base_model}/fetch": Row(ADMINS),
+    "PUT /api/base-models/order": Row(ADMINS, {"ids": []}),
     "POST /api/base-models/{base_model}/cancel": Row(ADMINS),
     "POST /api/generations": Row(SIGNED_IN, {"prompt": "a cat", "steps": 0}),
     "POST /api/generations/inputs": Row(SIGNED_IN),

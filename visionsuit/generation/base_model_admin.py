@@ -1,7 +1,7 @@
 """The list of base models as administrators keep it: add, change, remove, download."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -210,6 +210,28 @@ def edit(ctx: Ctx, public_id: str, changes: Mapping[str, Any]) -> Listed:
     ctx.session.flush()
     record(ctx, "base_model.changed", row.public_id, {"fields": sorted(changes)})
     return get_listed(ctx, public_id)
+
+
+def reorder(ctx: Ctx, public_ids: Sequence[str]) -> None:
+    """Put the list into this order; what is not named follows as it was.
+
+    Raises:
+        NotPermitted
+        BadBaseModel: one is not in the list, or named twice.
+    """
+    require(ctx.actor, Permission.BASE_MODELS_MANAGE)
+    # Two who move something at once do it one after the other.
+    query = select(BaseModel).order_by(col(BaseModel.position), col(BaseModel.id)).with_for_update()
+    rows = {row.public_id: row for row in ctx.session.exec(query)}
+    if len(set(public_ids)) != len(public_ids) or not rows.keys() >= set(public_ids):
+        raise BadBaseModel("Name base models of the list, each once.", field="ids", hint="Load the list again.")
+    before = {public_id: row.position for public_id, row in rows.items()}
+    for position, public_id in enumerate(dict.fromkeys([*public_ids, *rows]), start=1):
+        rows[public_id].position = position
+        ctx.session.add(rows[public_id])
+    ctx.session.flush()
+    if any(row.position != before[public_id] for public_id, row in rows.items()):
+        record(ctx, "base_model.reordered", "", {"ids": list(public_ids)})
 
 
 def delete(ctx: Ctx, public_id: str) -> None:

@@ -119,6 +119,12 @@ class ListedOut(BaseModel):
     updated_at: datetime
 
 
+class OrderIn(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"ids": ["q1Zk3vQ0h8m1TgYw", "Pf0aTn7XcKe4LrVb"]}]})
+
+    ids: list[str] = Field(max_length=10_000, description="The first one first; what is left out follows as it was.")
+
+
 class ListedListOut(BaseModel):
     items: list[ListedOut]
 
@@ -150,6 +156,13 @@ def add_base_model(runtime: RuntimeDep, actor: ActorDep, body: AddIn) -> ListedO
             public_id = row.public_id
     with runtime.open_ctx(actor, read_only=True) as ctx:
         return _out(ctx, base_model_admin.get_listed(ctx, public_id))
+
+
+@router.put("/order", summary="Put the list of base models into an order")
+def order_base_models(ctx: CtxDep, body: OrderIn) -> ListedListOut:
+    """All at once or not at all."""
+    base_model_admin.reorder(ctx, body.ids)
+    return list_all(ctx)
 
 
 @router.patch("/{base_model_id}", summary="Change what the list says of a base model")

@@ -85,6 +85,7 @@ class InitOut(InitIn):
     """As it was sent; `url` and the size are those of the picture's file."""
 
     url: str | None
+    mask_url: str | None
     source_width: int
     source_height: int
 

@@ -45,7 +45,9 @@ def size_for(init: InitOrder, source: Source, base: BaseModel) -> tuple[int, int
     return _step(width * scale + across, base), _step(height * scale + down, base)
 
 
-def complete_init(init: InitOrder, source: Source, request: dict[str, Any], base: BaseModel) -> dict[str, Any]:
+def complete_init(
+    init: InitOrder, source: Source, mask: Source | None, request: dict[str, Any], base: BaseModel
+) -> dict[str, Any]:
     """`init` checked, for a request whose size is known; JSON.
 
     Raises:
@@ -64,6 +66,7 @@ def complete_init(init: InitOrder, source: Source, request: dict[str, Any], base
         "resize": check_choice(init.resize, "crop", "init.resize", RESIZES),
         "bucket": str(source.bucket),
         "object_id": source.object_id,
+        "mask_object_id": None if mask is None else mask.object_id,
         "source_width": source.width,
         "source_height": source.height,
     }

@@ -77,8 +77,8 @@ def submit(
     size = size_for(order.init, source, base) if order.init and source else None
     request = complete(order, base, limits, size=size)
     if order.init is not None and source is not None:
-        find_mask(ctx, order.init, keep=True)
-        request["init"] = complete_init(order.init, source, request, base)
+        mask = find_mask(ctx, order.init, keep=True)
+        request["init"] = complete_init(order.init, source, mask, request, base)
     complete_modes(order, request, base, limits)
     check_mix(order.loras, limits)
     request["loras"] = resolve_mix(ctx, order.loras, base)

@@ -43,7 +43,8 @@ def generations_out(ctx: Ctx, rows: Sequence[tuple[Generation, Job]]) -> list[Ge
 def request_out(request: Mapping[str, Any]) -> RequestOut:
     init = request.get("init")
     if init is not None:
-        request = {**request, "init": {**init, "url": url_of(init["bucket"], init["object_id"])}}
+        mask_url = url_of(Bucket.OUTPUTS, init.get("mask_object_id"))
+        request = {**request, "init": {**init, "url": url_of(init["bucket"], init["object_id"]), "mask_url": mask_url}}
     return RequestOut.model_validate(request)
 
 
