@@ -24,15 +24,10 @@ _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 @dataclass(frozen=True)
 class Device:
-    """
-    Attributes:
-        kind: as torch calls it.
-        dtype: number format of all that does not name its own; by the family if None.
-    """
+    """`kind` as torch calls it."""
 
     kind: str
     label: str
-    dtype: torch.dtype | None = None
 
     @property
     def torch_device(self) -> torch.device:
@@ -53,8 +48,6 @@ class Device:
         SD 2.x and SD 3 overflow in fp16."""
         if wish != AUTO_DTYPE:
             return _DTYPES[wish]
-        if self.dtype is not None:
-            return self.dtype
         if self.kind == "cpu":
             return torch.float32
         if family in (Family.SD2, Family.SD3) and self.kind == "cuda" and torch.cuda.is_bf16_supported():

@@ -5,6 +5,7 @@ leaves what was loaded, bit for bit.
 """
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,24 +49,38 @@ class Adapted:
 class _Target:
     """One layer's weight with a mix, [out, in * kernel]; `forward` computes with it."""
 
-    layer: Any
+    parameter: torch.Tensor
     merged: torch.Tensor
     forward: tuple[Any, Callable[[torch.Tensor], torch.Tensor]]
 
     @property
     def original(self) -> torch.Tensor:
-        """The weight as it is; asked for each time, as it moves when the model leaves the device."""
-        weight: torch.Tensor = self.layer.weight.flatten(1)
-        return weight
+        """The weight as it is: the parameter stays the same object when it leaves the device, its views do not."""
+        return self.parameter if self.parameter.dim() == 2 else self.parameter.flatten(1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Folded:
+    """A mix's matrices for each layer that it changes, by name: [out, rank] with its strengths, and [rank, in]."""
+
+    layers: list[tuple[str, _Target, torch.Tensor, torch.Tensor]]
+    bytes: int
 
 
 class MergedWeights:
-    """Weights with one mix added, beside the originals. One mix at a time, for all who hold it."""
+    """Weights with one mix added, beside the originals. One mix at a time, for all who hold it.
 
-    def __init__(self, adapted: Adapted, policy: MergePolicy) -> None:
+    Args:
+        folded_budget_bytes: device memory for the matrices of mixes that somebody may come back to.
+    """
+
+    def __init__(self, adapted: Adapted, policy: MergePolicy, folded_budget_bytes: int = 0) -> None:
         self._adapted = adapted
         self._policy = policy
+        self._folded_budget_bytes = folded_budget_bytes
         self._targets: dict[str, _Target] = {}
+        #: Of the mixes merged last, for whoever comes back to one.
+        self._folded: OrderedDict[MixKey, _Folded] = OrderedDict()
         self._key: MixKey | None = None
         self._forwards: Forwards = []
         self._holders: set[int] = set()
@@ -74,7 +89,8 @@ class MergedWeights:
     @property
     def bytes(self) -> int:
         merged = [target.merged for target in self._targets.values()]
-        return sum(weight.numel() * weight.element_size() for weight in merged)
+        folded = sum(folded.bytes for folded in self._folded.values())
+        return sum(weight.numel() * weight.element_size() for weight in merged) + folded
 
     @property
     def reserved(self) -> MixKey | None:
@@ -122,32 +138,26 @@ class MergedWeights:
 
     def drop(self) -> None:
         """Give the memory back, unless somebody holds it."""
+        self._folded.clear()
         if not self._holders:
             self._key, self._forwards = None, []
             self._targets.clear()
 
     def _merge(self, mix: Mix) -> Forwards:
         touched: dict[str, _Target] = {}
-        for shape, rank in ranks_of(mix.parts).items():
-            names = self._adapted.layout.groups[shape]
-            weight = self._adapted.layers[names[0]].weight
-            width = weight[0].numel()
-            down = torch.empty(len(names), rank, width, dtype=weight.dtype, device=weight.device)
-            up = torch.empty(len(names), rank, shape[0], dtype=weight.dtype, device=weight.device)
-            present = fold(mix.parts, shape, down, up)
-            ups, downs = up.transpose(1, 2).unbind(), down.unbind()
-            for place in present.nonzero()[0].tolist():
-                target = touched[names[place]] = self._target(names[place])
-                # Always from the original, so a thousand switches leave no trace.
-                torch.addmm(target.original, ups[place], downs[place], out=target.merged)
+        for name, target, up, down in self._fold(mix).layers:
+            touched[name] = target
+            # Always from the original, so a thousand switches leave no trace.
+            torch.addmm(target.original, up, down, out=target.merged)
         for changes, strength in mix.changes:
             for name, change in changes.items():
                 target = self._target(name)
                 if name not in touched:
                     touched[name] = target
                     target.merged.copy_(target.original)
-                delta = change.delta(target.original.float(), strength)
-                target.merged.add_(delta.view(target.merged.shape).to(target.merged.dtype))
+                delta = change.delta(target.original.float(), strength).view(target.merged.shape)
+                # In fp32 before the cast, so that half precision rounds once.
+                target.merged.copy_(delta.add_(target.merged))
         biases = self._biases(mix)
         for name in biases.keys() - touched.keys():
             target = touched[name] = self._target(name)
@@ -156,6 +166,32 @@ class MergedWeights:
             self._forward_with(name, target, biases[name]) if name in biases else target.forward
             for name, target in touched.items()
         ]
+
+    def _fold(self, mix: Mix) -> _Folded:
+        folded = self._folded.pop(mix.key, None)
+        if folded is None:
+            folded = self._fold_anew(mix)
+        if folded.bytes <= self._folded_budget_bytes:
+            self._folded[mix.key] = folded
+            while sum(one.bytes for one in self._folded.values()) > self._folded_budget_bytes:
+                self._folded.popitem(last=False)
+        return folded
+
+    def _fold_anew(self, mix: Mix) -> _Folded:
+        layers: list[tuple[str, _Target, torch.Tensor, torch.Tensor]] = []
+        size = 0
+        for shape, rank in ranks_of(mix.parts).items():
+            names = self._adapted.layout.groups[shape]
+            weight = self._adapted.layers[names[0]].weight
+            width = weight[0].numel()
+            down = torch.empty(len(names), rank, width, dtype=weight.dtype, device=weight.device)
+            up = torch.empty(len(names), rank, shape[0], dtype=weight.dtype, device=weight.device)
+            present = fold(mix.parts, shape, down, up)
+            size += (down.numel() + up.numel()) * weight.element_size()
+            ups, downs = up.transpose(1, 2).unbind(), down.unbind()
+            for place in present.nonzero()[0].tolist():
+                layers.append((names[place], self._target(names[place]), ups[place], downs[place]))
+        return _Folded(layers, size)
 
     def _biases(self, mix: Mix) -> dict[str, torch.Tensor]:
         """[out] of the layers whose bias the mix changes."""
@@ -181,7 +217,7 @@ class MergedWeights:
             layer = self._adapted.layers[name]
             merged = torch.empty_like(layer.weight)
             forward = (layer, _merged_forward(layer, merged, layer.bias))
-            target = self._targets[name] = _Target(layer, merged.view(merged.shape[0], -1), forward)
+            target = self._targets[name] = _Target(layer.weight, merged.view(merged.shape[0], -1), forward)
         return target
 
 
@@ -233,7 +269,7 @@ class ModelLoras:
         self.unet = self.adapted[self.denoiser]
         self.policy = MergePolicy()
         self.sizes = BatchSizes()
-        self.merged = MergedWeights(self.unet, self.policy)
+        self.merged = MergedWeights(self.unet, self.policy, self.budget_bytes // 4)
         self._place = (device.torch_device, dtype)
         self._device = device
         self._text: dict[Component, _TextLoras] = {}
