@@ -1,7 +1,7 @@
 # `make run` and `make test` do all the set-up by themselves. PYTHON names the interpreter to build .venv from.
 PYTHON ?= python3
-# Two processes, each with its files: most tests wait for something.
-PYTEST_ARGS ?= -n 2 --dist loadfile
+# Two processes, each with its files, in the order of tests/conftest.py: most tests wait for something.
+PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check

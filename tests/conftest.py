@@ -35,16 +35,25 @@ configure_logging(Settings(_env_file=None, log_level="WARNING"))  # type: ignore
 MODELS_DIR = Path(__file__).parents[1] / "models_cache"
 
 
-#: Files with long tests, many of which wait: begun first, so that none of them runs alone at the end.
+#: Files that take longest, many of them with few tests: begun first, so that none of them runs alone at the end.
 LONG = (
     "tests/uploads/test_process.py",
-    "tests/journeys/",
-    "tests/demo_model/test_stages.py",
-    "tests/generation/test_crash.py",
-    "tests/test_app.py",
     "tests/pages/test_generator.py",
+    "tests/uploads/test_api.py",
+    "tests/engine/test_memory.py",
+    "tests/journeys/",
     "tests/pages/test_modes.py",
+    "tests/pages/test_shell.py",
+    "tests/generation/test_crash.py",
+    "tests/pages/test_base_models.py",
+    "tests/engine/test_init.py",
+    "tests/pages/test_accounts.py",
+    "tests/engine/test_render.py",
+    "tests/pages/test_details.py",
+    "tests/engine/test_batching.py",
     "tests/security/test_rest_matrix.py",
+    "tests/demo_model/test_stages.py",
+    "tests/test_app.py",
 )
 
 
@@ -55,7 +64,10 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+    def place(item: pytest.Item) -> int:
+        return next((at for at, path in enumerate(LONG) if item.nodeid.startswith(path)), len(LONG))
+
+    items.sort(key=place)
 
 
 @pytest.fixture
