@@ -1,6 +1,7 @@
 import time
 from collections.abc import Sequence
 from hashlib import sha256
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from tests.engine.tiny import make_lora, make_tiny_sd
 from visionsuit.engine.base import LoraRef, LoraUnloadable
 from visionsuit.engine.change_sizes import measure
 from visionsuit.engine.compat import read_base_shapes
-from visionsuit.engine.conflicts import Change, Meeting, Verdict, Weights, meet, say
+from visionsuit.engine.conflicts import Change, Layer, Meeting, Verdict, Weights, meet, say
 from visionsuit.engine.lora_files import read_lora
 from visionsuit.engine.lora_names import Component
 
@@ -27,22 +28,67 @@ def met(paths: Sequence[Path], base: Path, *weights: Weights) -> dict[tuple[int,
     return {(one.first, one.second): one for one in meet(given, measured.changes, measured.products)}
 
 
-def whole(path: Path, base: Path) -> dict[tuple[Component, str], torch.Tensor]:
-    """Every layer's change, formed whole."""
+def whole(path: Path, base: Path) -> dict[Layer, torch.Tensor]:
+    """Every layer's change, formed whole, as the engine reads the file."""
     digest = sha256(path.read_bytes()).hexdigest()
     file = read_lora(LoraRef(sha256=digest, path=path, weight=1.0), read_base_shapes(base))
-    return {
-        (component, name): up.flatten(1) @ down.flatten(1)
-        for component, pairs in file.pairs.items()
-        for name, (down, up) in pairs.items()
-    }
+    found: dict[Layer, torch.Tensor] = {}
+    for component, shapes in read_base_shapes(base).index.shapes.items():
+        for name, (down, up) in file.pairs.get(component, {}).items():
+            found[component, name] = up.double().flatten(1) @ down.double().flatten(1)
+        for name, change in file.changes.get(component, {}).items():
+            found[component, name] = change.delta(torch.zeros(shapes[name]), 1.0).double()
+        for name, bias in file.biases.get(component, {}).items():
+            found[component, f"{name}.bias"] = bias.double()
+    return {layer: change.flatten() for layer, change in found.items()}
+
+
+def stem_of(layer: str) -> str:
+    return f"lora_unet_{layer.replace('.', '_')}"
+
+
+@pytest.mark.parametrize("most_bytes", [1 << 30, 0])
+@pytest.mark.parametrize("pairs", [None, [(1, 3)], [(0, 2), (1, 2), (2, 3)]])
+def test_every_layer_equals_the_whole_changes(
+    base: Path, tmp_path: Path, pairs: list[tuple[int, int]] | None, most_bytes: int
+) -> None:
+    paths = [tmp_path / f"{number}.safetensors" for number in range(4)]
+    make_lora(paths[0], base, 4, "kohya", text_encoder=True, conv=True, seed=1, alpha=2.0)
+    make_lora(paths[1], base, 16, "diffusers", transformer=True, seed=2, alpha=3.0)
+    make_lora(paths[2], base, 1, "kohya", conv=True, transformer=True, seed=3)
+    # One of many formats: whole changes, biases, a pair in another number format.
+    shapes = read_base_shapes(base).index.shapes[Component.UNET]
+    a, b, c = [name for name in sorted(shapes) if "attn" in name and name.endswith(("to_q", "to_k", "to_v"))][:3]
+    torch.manual_seed(4)
+    save_file(
+        {
+            f"{stem_of(a)}.diff": torch.randn(shapes[a]),
+            f"{stem_of(a)}.diff_b": torch.randn(shapes[a][0]),
+            f"{stem_of(b)}.lora_down.weight": torch.randn(3, shapes[b][1]).bfloat16(),
+            f"{stem_of(b)}.lora_up.weight": torch.randn(shapes[b][0], 3).bfloat16(),
+            f"{stem_of(c)}.diff_b": torch.randn(shapes[c][0]),
+        },
+        paths[3],
+    )
+    measured = measure(paths, read_base_shapes(base), pairs=pairs, most_bytes=most_bytes)
+    changes = [whole(path, base) for path in paths]
+    assert set(measured.products) == set(pairs or combinations(range(4), 2))
+    assert measured.changes[3].squares.keys() > {(Component.UNET, f"{a}.bias"), (Component.UNET, f"{c}.bias")}
+    for found, change in zip(measured.changes, changes, strict=True):
+        assert found.squares == pytest.approx({layer: float(one.dot(one)) for layer, one in change.items()}, rel=1e-5)
+    for (one, other), products in measured.products.items():
+        assert products.keys() == changes[one].keys() & changes[other].keys()
+        assert products
+        for layer, product in products.items():
+            sizes = float(changes[one][layer].norm() * changes[other][layer].norm())
+            assert product == pytest.approx(float(changes[one][layer].dot(changes[other][layer])), abs=1e-5 * sizes)
 
 
 def test_products_equal_those_of_the_whole_changes(base: Path, tmp_path: Path) -> None:
     paths = [tmp_path / "one.safetensors", tmp_path / "two.safetensors"]
     for seed, path in enumerate(paths):
         make_lora(path, base, 4 + 4 * seed, "kohya", text_encoder=True, conv=True, seed=seed, alpha=2.0)
-    one, two = (whole(path, base) for path in paths)
+    one, two = ({layer: change.float() for layer, change in whole(path, base).items()} for path in paths)
     assert {component for component, _ in one} > {Component.UNET}
     weights = Weights(0.5, 0.25), Weights(-1.0)
     flat = [
@@ -124,6 +170,36 @@ def test_a_broken_file_is_told(base: Path, tmp_path: Path) -> None:
     path.write_bytes(b"nothing like it")
     with pytest.raises(LoraUnloadable):
         measure([path, path], read_base_shapes(base))
+
+
+def test_the_file_with_what_is_no_number_is_named(base: Path, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.safetensors" for name in ("good", "wrong", "fine")]
+    for seed, path in enumerate(paths):
+        make_lora(path, base, 4, seed=seed)
+    tensors = load_file(paths[1])
+    name = next(name for name in tensors if name.endswith("lora_up.weight"))
+    tensors[name][0, 0] = float("nan")
+    save_file(tensors, paths[1])
+    with pytest.raises(LoraUnloadable, match=r"^wrong"):
+        measure(paths, read_base_shapes(base))
+
+
+def test_what_depends_on_the_base_models_weights_is_said_not_to_be_counted(base: Path, tmp_path: Path) -> None:
+    shapes = read_base_shapes(base).index.shapes[Component.UNET]
+    layer = next(name for name in sorted(shapes) if name.endswith("attn2.to_k"))
+    rows, columns = shapes[layer]
+    turned, rescaled, plain = (tmp_path / f"{name}.safetensors" for name in ("oft", "dora", "plain"))
+    pair = {
+        f"{stem_of(layer)}.lora_down.weight": torch.ones(2, columns),
+        f"{stem_of(layer)}.lora_up.weight": torch.ones(rows, 2),
+    }
+    save_file({f"{stem_of(layer)}.oft_blocks": torch.ones(rows // 4, 4, 4)}, turned)
+    save_file(pair | {f"{stem_of(layer)}.dora_scale": torch.ones(rows, 1)}, rescaled)
+    save_file(pair, plain)
+    measured = measure([turned, rescaled, plain], read_base_shapes(base))
+    assert [change.is_partial for change in measured.changes] == [True, True, False]
+    assert not measured.changes[0].squares
+    assert measured.changes[1].squares == measured.changes[2].squares
 
 
 def test_a_slider_is_answered_at_once(base: Path) -> None:

@@ -1,26 +1,32 @@
 """Sizes and products of what LoRA files do, layer by layer, for conflicts.py.
 
 The product of two changes of rank r is that of matrices r by r, so nothing as large as a weight is formed; but for
-LoHa, LoKr and full differences, which are. A DoRA counts as the pair it holds: what its magnitude does depends on the
-base model's weights, which are not read.
+LoHa, LoKr and full differences, which are. What depends on the base model's weights, which are not read, is not
+counted: a DoRA's magnitudes, and an OFT whole.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from math import isfinite
+from itertools import combinations
+from math import isfinite, prod
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from visionsuit.engine.base import LoraUnloadable
+from visionsuit.engine.change_products import LayerProducts
 from visionsuit.engine.change_shapes import PRODUCTS
 from visionsuit.engine.compat import BaseShapes
 from visionsuit.engine.conflicts import Change, Layer
-from visionsuit.engine.header import BadHeader, read_header, tensors_of
-from visionsuit.engine.lora_files import adapter_configs, read_pair, read_product
-from visionsuit.engine.lora_names import LoraModule, Part, parse_names
+from visionsuit.engine.header import BadHeader
+from visionsuit.engine.lora_files import RawPair, adapter_configs, read_matrices
+from visionsuit.engine.lora_names import LoraModule, Part, Shape, parse_names
+from visionsuit.engine.tensor_file import TensorPieces
+
+#: Room for one layer's matrices: thirty files of rank 128 on the largest layer of SDXL.
+MOST_BYTES = 256 * 2**20
+_BIAS = ".bias"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,79 +37,113 @@ class Measured:
     products: dict[tuple[int, int], dict[Layer, float]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Matrices:
-    """A change of [out, in * kernel]: `up` [out, r] @ `down` [r, in * kernel], or `up` alone."""
-
-    up: torch.Tensor
-    down: torch.Tensor | None
-
-    def dot(self, other: "_Matrices") -> float:
-        if self.down is not None and other.down is not None:
-            return float(((self.up.t() @ other.up) * (self.down @ other.down.t())).sum())
-        if self.down is None and other.down is None:
-            return float((self.up * other.up).sum())
-        whole, pair = (self, other) if self.down is None else (other, self)
-        assert pair.down is not None
-        return float(((pair.up.t() @ whole.up) * pair.down).sum())
-
-
 class _File:
-    """A LoRA file, its tensors still on the disk as far as the system likes."""
+    """A LoRA file, its tensors still on the disk."""
 
-    def __init__(self, path: Path, base: BaseShapes) -> None:
-        try:
-            header = read_header(path)
-            self._tensors = load_file(path)
-        except (BadHeader, SafetensorError, OSError) as error:
-            raise LoraUnloadable(f"{path.name} cannot be read: {error}") from error
-        self._base = base
-        self._configs = adapter_configs(header, base)
+    def __init__(self, path: Path, tensors: TensorPieces, base: BaseShapes) -> None:
+        self.name = path.name
+        self._tensors = tensors
+        self._shapes = base.index.shapes
+        self._configs = adapter_configs(tensors.header, base)
         self.modules: dict[Layer, LoraModule] = {}
-        for module in parse_names(tensors_of(header))[0]:
+        self.is_partial = False
+        for module in parse_names(tensors)[0]:
             name = base.index.find(module)
-            if name is not None and (Part.DOWN in module.keys or any(part in module.keys for part in PRODUCTS)):
+            if name is None:
+                continue
+            if Part.DOWN in module.keys or any(part in module.keys for part in PRODUCTS):
                 self.modules[module.component, name] = module
+            if Part.BIAS in module.keys:
+                self.modules[module.component, name + _BIAS] = module
+            self.is_partial = self.is_partial or Part.OFT in module.keys or Part.DORA in module.keys
 
-    def matrices(self, layer: Layer) -> _Matrices | None:
+    def size(self, layer: Layer) -> int:
+        """Bytes of the layer's matrices, as fp32."""
+        keys = self.modules[layer].keys
+        shape = self._shape(layer)
+        if Part.UP not in keys or any(part in keys for part in PRODUCTS):
+            return 4 * prod(shape)
+        # A Tucker form's down comes out with the rank of its up.
+        rank = max(self._tensors.tensors[keys[Part.UP]].shape[1:2], default=0)
+        return 4 * rank * (shape[0] + prod(shape[1:]))
+
+    def matrices(self, layer: Layer) -> RawPair | torch.Tensor | None:
+        """The change of a layer as a pair of two dimensions each, or whole; None where there is none."""
+        module, shape = self.modules[layer], self._shape(layer)
+        if len(shape) == 1:
+            return self._tensors[module.keys[Part.BIAS]].to(torch.float32).reshape(shape)
+        found = read_matrices(module, layer[1], self._tensors, self._configs[layer[0]], self.name)
+        if found is None:
+            return None
+        if not isinstance(found, RawPair):
+            return found.delta(torch.empty(shape), 1.0).flatten(1)
+        rank = found.down.shape[0]
+        down, up = found.down.reshape(rank, prod(shape[1:])), found.up.reshape(shape[0], rank)
+        return RawPair(down, up, found.scale) if rank else None
+
+    def _shape(self, layer: Layer) -> Shape:
         component, name = layer
-        module = self.modules[layer]
-        shape = self._base.index.shapes[component][name]
-        product = next((part for part in PRODUCTS if part in module.keys), None)
-        if product is None:
-            down, up = read_pair(module, name, self._tensors, shape, self._configs[component], "The file")
-            return _Matrices(up.flatten(1), down.flatten(1))
-        change = read_product(module, product, name, self._tensors, "The file")
-        return None if change is None else _Matrices(change.delta(torch.empty(shape), 1.0).flatten(1), None)
+        modules = self._shapes[component]
+        return modules[name] if name in modules else modules[name.removesuffix(_BIAS)][:1]
 
 
-def measure(paths: Sequence[Path], base: BaseShapes, *, pairs: Collection[tuple[int, int]] | None = None) -> Measured:
+def measure(
+    paths: Sequence[Path],
+    base: BaseShapes,
+    *,
+    pairs: Collection[tuple[int, int]] | None = None,
+    most_bytes: int = MOST_BYTES,
+) -> Measured:
     """Sizes of all files and products of `pairs` of them, by their numbers; of all pairs without it.
+
+    Args:
+        most_bytes: of one layer's matrices as fp32; where all files' are more, they are taken two by two.
 
     Raises:
         LoraUnloadable: a file cannot be read, or is none that `check_lora` lets pass.
     """
-    files = [_File(path, base) for path in paths]
-    numbers = range(len(files))
-    wanted = {(a, b) for a in numbers for b in numbers if a < b} if pairs is None else set(pairs)
-    squares: list[dict[Layer, float]] = [{} for _ in files]
+    numbers = range(len(paths))
+    wanted = frozenset(combinations(numbers, 2) if pairs is None else pairs)
+    squares: list[dict[Layer, float]] = [{} for _ in numbers]
     products: dict[tuple[int, int], dict[Layer, float]] = {pair: {} for pair in wanted}
-    # Layer by layer: each matrix is read and widened once, and only one layer's are held.
-    for layer in dict.fromkeys(layer for file in files for layer in file.modules):
-        held: dict[int, _Matrices] = {}
-        for number, file in enumerate(files):
-            try:
-                matrices = file.matrices(layer) if layer in file.modules else None
-            except (RuntimeError, IndexError) as error:
-                # Whatever torch says of matrices that cannot be put together.
-                raise LoraUnloadable(f"{paths[number].name} cannot be measured at {layer[1]}.") from error
-            if matrices is not None:
-                held[number] = matrices
-        for number, matrices in held.items():
-            squares[number][layer] = matrices.dot(matrices)
-            if not isfinite(squares[number][layer]):
-                raise LoraUnloadable(f"{paths[number].name} holds values that are no numbers (NaN or infinity).")
-        for first, second in wanted:
-            if first in held and second in held:
-                products[first, second][layer] = held[first].dot(held[second])
-    return Measured([Change(one) for one in squares], products)
+    calculate = LayerProducts(wanted).of
+    with ExitStack() as stack:
+        files = [_open(path, base, stack) for path in paths]
+        # Layer by layer: each matrix is read once, and only one layer's are held.
+        for layer in dict.fromkeys(layer for file in files for layer in file.modules):
+            having = [number for number in numbers if layer in files[number].modules]
+            is_much = sum(files[number].size(layer) for number in having) > most_bytes
+            for group in _two_by_two(having, wanted) if is_much else [having]:
+                held = _read(files, group, layer)
+                for (a, b), dot in calculate(held).items():
+                    (squares[a] if a == b else products[a, b])[layer] = dot
+                if not all(isfinite(squares[number][layer]) for number in held):
+                    # One's are in the sums of all.
+                    bad = next((n for n, one in held.items() if not isfinite(calculate({n: one})[n, n])), group[0])
+                    raise LoraUnloadable(f"{files[bad].name} holds values that are no numbers (NaN or infinity).")
+    changes = [Change(own, file.is_partial) for own, file in zip(squares, files, strict=True)]
+    return Measured(changes, products)
+
+
+def _open(path: Path, base: BaseShapes, stack: ExitStack) -> _File:
+    try:
+        return _File(path, stack.enter_context(TensorPieces(path)), base)
+    except (BadHeader, OSError) as error:
+        raise LoraUnloadable(f"{path.name} cannot be read: {error}") from error
+
+
+def _two_by_two(having: Sequence[int], wanted: Collection[tuple[int, int]]) -> list[Sequence[int]]:
+    return [*([number] for number in having), *(pair for pair in combinations(having, 2) if pair in wanted)]
+
+
+def _read(files: Sequence[_File], numbers: Iterable[int], layer: Layer) -> dict[int, RawPair | torch.Tensor]:
+    held: dict[int, RawPair | torch.Tensor] = {}
+    for number in numbers:
+        try:
+            matrices = files[number].matrices(layer)
+        except (RuntimeError, LookupError, BadHeader, OSError) as error:
+            # Whatever torch says of matrices that cannot be put together, or of a file that is not what it was.
+            raise LoraUnloadable(f"{files[number].name} cannot be measured at {layer[1]}.") from error
+        if matrices is not None:
+            held[number] = matrices
+    return held

@@ -39,9 +39,13 @@ class Weights(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a file does at weight 1: the squared size (Frobenius) of its change to each layer."""
+    """What a file does at weight 1: the squared size (Frobenius) of its change to each layer.
+
+    `is_partial`: it does more than is counted, something that depends on the base model's weights.
+    """
 
     squares: Mapping[Layer, float]
+    is_partial: bool = False
 
     def size(self, weights: Weights) -> float:
         return sum(weights.of(layer[0]) ** 2 * square for layer, square in self.squares.items()) ** 0.5

@@ -61,13 +61,11 @@ def _read(file: TensorFile, base: BaseShapes, label: str) -> LoraFile:
         if Part.OFT in module.keys:
             turned = _rotation(module, name, file, weight, label)
             found.changes.setdefault(module.component, {})[name] = turned
-        product = next((part for part in PRODUCTS if part in module.keys), None)
-        if product is not None:
-            change = read_product(module, product, name, file, label)
-            if change is not None:
-                found.changes.setdefault(module.component, {})[name] = change
-        elif Part.DOWN in module.keys:
-            pair = read_pair(module, name, file, weight, configs[module.component], label)
+        matrices = read_matrices(module, name, file, configs[module.component], label)
+        if isinstance(matrices, Product):
+            found.changes.setdefault(module.component, {})[name] = matrices
+        elif matrices is not None:
+            pair = matrices.widened(weight)
             if Part.DORA in module.keys:
                 dora = _dora(pair, file[module.keys[Part.DORA]], name, label)
                 found.changes.setdefault(module.component, {})[name] = dora
@@ -76,49 +74,61 @@ def _read(file: TensorFile, base: BaseShapes, label: str) -> LoraFile:
     return found
 
 
-def read_pair(
-    module: LoraModule,
-    name: str,
-    tensors: Mapping[str, torch.Tensor],
-    weight: Shape,
-    config: Mapping[str, Any],
-    label: str,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(down, up) of a module as in `Pairs`.
+@dataclass(frozen=True, slots=True)
+class RawPair:
+    """`down` [r, in(, kh, kw)] and `up` [out, r(, 1, 1)] as the file holds them, a Tucker form multiplied out; the
+    change is `up` @ `down` * `scale`."""
+
+    down: torch.Tensor
+    up: torch.Tensor
+    scale: float
+
+    def widened(self, weight: Shape) -> tuple[torch.Tensor, torch.Tensor]:
+        """(down, up) as in `Pairs`, for a weight of this shape."""
+        rank = self.down.shape[0]
+        down, up = self.down.to(torch.float32), self.up.to(torch.float32)
+        if self.scale != 1.0:
+            up = up * self.scale
+        return down.reshape(rank, *weight[1:]), up.reshape(weight[0], rank, *(1 for _ in weight[2:]))
+
+
+def read_matrices(
+    module: LoraModule, name: str, tensors: Mapping[str, torch.Tensor], config: Mapping[str, Any], label: str
+) -> RawPair | Product | None:
+    """What a module's matrices say; None where it has none. Of its DoRA, OFT and bias nothing.
 
     Args:
-        name, weight: of the base model's module and the shape of its weight.
+        name: of the base model's module.
         config: of its component, from `adapter_configs`.
 
     Raises:
         LoraUnloadable: `label` says whose.
     """
-    down = tensors[module.keys[Part.DOWN]].to(torch.float32)
-    up = tensors[module.keys[Part.UP]].to(torch.float32)
+    product = next((part for part in PRODUCTS if part in module.keys), None)
+    if product is not None:
+        return _product(module, product, name, tensors, label)
+    return _pair(module, name, tensors, config, label) if Part.DOWN in module.keys else None
+
+
+def _pair(
+    module: LoraModule, name: str, tensors: Mapping[str, torch.Tensor], config: Mapping[str, Any], label: str
+) -> RawPair:
+    down, up = tensors[module.keys[Part.DOWN]], tensors[module.keys[Part.UP]]
     rank = down.shape[0]
     if Part.MID in module.keys:
         # Tucker form: up [o, r] x mid [r, q, kh, kw] x down [q, i]; middle and down are one convolution.
         mid = tensors[module.keys[Part.MID]].to(torch.float32)
-        down = torch.einsum("rqhw,qi->rihw", mid, down.reshape(rank, -1))
+        down = torch.einsum("rqhw,qi->rihw", mid, down.to(torch.float32).reshape(rank, -1))
         rank = down.shape[0]
     alpha = tensors[module.keys[Part.ALPHA]] if Part.ALPHA in module.keys else None
     if alpha is not None and alpha.numel() != 1:
         raise LoraUnloadable(f"{label} has an alpha that is no single number at {name}.")
-    scale = float(alpha) / rank if alpha is not None else _config_scale(module, name, rank, config)
-    if scale != 1.0:
-        up = up * scale
-    if len(weight) == 4:
-        return down.reshape(rank, weight[1], *weight[2:]), up.reshape(weight[0], rank, 1, 1)
-    return down.reshape(rank, weight[1]), up.reshape(weight[0], rank)
+    return RawPair(down, up, float(alpha) / rank if alpha is not None else _config_scale(module, name, rank, config))
 
 
-def read_product(
+def _product(
     module: LoraModule, part: Part, name: str, tensors: Mapping[str, torch.Tensor], label: str
 ) -> Product | None:
-    """
-    Raises:
-        LoraUnloadable: a value is no number; `label` says whose.
-    """
     # Copies, since what is kept must not keep the whole file.
     own = {short: tensors[key].to(torch.float32, copy=True) for short, key in factors(module, part, tensors).items()}
     if not own:
