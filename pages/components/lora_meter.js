@@ -69,7 +69,7 @@ class LoraMeter extends View {
 
   #draw() {
     const answer = this.#answer;
-    if (!answer || (answer.is_complete && answer.pairs.length === 0 && answer.unmeasured.length === 0)) {
+    if (!answer || (answer.is_complete && answer.pairs.length === 0 && answer.unmeasured.length === 0 && answer.partial.length === 0)) {
       this.replaceChildren();
       return;
     }
@@ -83,6 +83,7 @@ class LoraMeter extends View {
           ${(pairs.length > FIRST || (pairs.length > 1 && trouble < pairs.length)) && html`<button type="button" class="link" data-all aria-expanded="${this.#open ? "true" : "false"}">${this.#open ? "Less" : pairs.length > FIRST ? `All ${pairs.length} pairs` : "More"}</button>`}</header>
         <div class="vs-meter-pairs" role="list">${shown.map((pair) => pairTemplate(pair, titles, this.#open || pairs.length === 1))}</div>
         ${answer.unmeasured.length > 0 && html`<p class="faint">Not measured: ${answer.unmeasured.map((number) => `“${titles[number]}”`).join(", ")}. The file does not fit the base model, or cannot be read.</p>`}
+        ${answer.partial.length > 0 && html`<p class="faint">Counted in part: ${answer.partial.map((number) => `“${titles[number]}”`).join(", ")}. Layers it turns (OFT) and magnitudes (DoRA) depend on the base model and are left out.</p>`}
       </section>`,
     );
   }

@@ -62,7 +62,7 @@ def test_it_says_which_two_and_who_drowns(site: Runtime, people: People, client:
     even = ask(client, headers, body(ink, neon, weights=[1.0, 0.11]))
     assert even["pairs"][0]["verdict"] != "drowned"
     assert ask(client, headers, body(ink, neon, weights=[1.0, 0.0]))["pairs"] == []
-    assert ask(client, headers, body(ink)) == {"pairs": [], "is_complete": True, "unmeasured": []}
+    assert ask(client, headers, body(ink)) == {"pairs": [], "is_complete": True, "unmeasured": [], "partial": []}
 
 
 def test_hidden_loras_are_not_there(site: Runtime, people: People, client: TestClient, bearer: Bearer) -> None:
@@ -94,6 +94,20 @@ def test_what_cannot_be_measured_is_named(site: Runtime, people: People, client:
     assert client.post("/api/loras/conflicts", json=body(good, checkpoint), headers=headers).status_code == 422
     assert client.post("/api/loras/conflicts", json=body(good, weights=[9]), headers=headers).status_code == 422
     assert client.post("/api/loras/conflicts", json=body(good, good), headers=headers).status_code == 422
+
+
+def test_what_is_counted_in_part_is_named(site: Runtime, people: People, client: TestClient, bearer: Bearer) -> None:
+    tensors = load(lora_bytes(seed=35))
+    ups = {name: tensor for name, tensor in tensors.items() if name.endswith("lora_B.weight")}
+    magnitudes = {
+        name.replace("lora_B.weight", "lora_magnitude_vector"): np.ones(len(up), np.float32) for name, up in ups.items()
+    }
+    dora = make_card(site, people.curator, "Dora", data=save(tensors | magnitudes))
+    plain = make_card(site, people.curator, "Plain", data=lora_bytes(seed=36))
+    found = ask(client, bearer(people.user), body(plain, dora))
+    assert found["partial"] == [1]
+    assert found["unmeasured"] == []
+    assert len(found["pairs"]) == 1
 
 
 def test_a_slider_reads_no_file(site: Runtime, people: People) -> None:

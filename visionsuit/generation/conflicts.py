@@ -1,7 +1,8 @@
 """The conflict meter: how the LoRAs of a mix get on with each other, from their files alone.
 
-Sizes and products of two files never change, so they are calculated once, in one thread of their own, and kept. Until
-they are there the answer says so and holds the pairs that are known; after that a slider is answered from memory.
+Sizes and products of two files never change, so they are calculated once and kept, in one thread of their own: however
+many ask, the memory is that of one mix. Until they are there the answer says so and holds the pairs that are known;
+after that a slider is answered from memory.
 """
 
 import threading
@@ -47,12 +48,14 @@ class MixedFile(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Conflicts:
-    """`is_complete`: false while pairs are still being measured. `unmeasured`: numbers of LoRAs that cannot be."""
+    """`is_complete`: false while pairs are still being measured. `unmeasured`: numbers of LoRAs that cannot be;
+    `partial`: of those that do more than is measured."""
 
     files: list[MixedFile]
     meetings: list[Meeting]
     is_complete: bool
     unmeasured: list[int]
+    partial: list[int]
 
 
 def find_files(ctx: Ctx, base_model_id: str | None, loras: Sequence[LoraOrder]) -> tuple[BaseModelRef, list[MixedFile]]:
@@ -118,6 +121,7 @@ class Meter:
             meetings=meet([file.weights for file in files], known, products),
             is_complete=not self._missing(base.key, files),
             unmeasured=[number for number, change in enumerate(changes) if change is None],
+            partial=[number for number, change in enumerate(known) if change.is_partial],
         )
 
     def close(self) -> None:

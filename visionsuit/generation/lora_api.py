@@ -56,6 +56,10 @@ class ConflictsOut(BaseModel):
     pairs: list[MeetingOut] = Field(description="The worst first.")
     is_complete: bool = Field(description="False while files are still being measured: ask again in a second.")
     unmeasured: list[int] = Field(description="Places of LoRAs that cannot be measured, or do not fit the base model.")
+    partial: list[int] = Field(
+        description="Places of LoRAs of which a part is not counted, since what it does depends on the base model's "
+        "weights: turned layers (OFT), magnitudes (DoRA)."
+    )
 
 
 class FitsIn(BaseModel):
@@ -118,4 +122,5 @@ def _out(found: Conflicts) -> ConflictsOut:
         ],
         is_complete=found.is_complete,
         unmeasured=found.unmeasured,
+        partial=found.partial,
     )
