@@ -14,6 +14,7 @@ from visionsuit.core.errors import AppError
 from visionsuit.db import migrate
 from visionsuit.demo import seed as demo
 from visionsuit.doctor import run_checks
+from visionsuit.engine.base import DTYPES
 from visionsuit.generation import base_model_admin
 from visionsuit.generation.base_model_admin import Listed, list_all
 from visionsuit.log import configure_logging
@@ -95,12 +96,25 @@ def fetch_model(name: Annotated[str, typer.Argument(help="Its label or name, as 
         console.print(f"{row.label} is downloaded as soon as the app runs.", markup=False)
 
 
+@models.command("dtype")
+def set_dtype(
+    name: Annotated[str, typer.Argument(help="Its label or name, as `models list` shows it.")],
+    dtype: Annotated[str, typer.Argument(help=" | ".join(DTYPES))],
+) -> None:
+    """Choose the number format that a base model is calculated in."""
+    runtime = open_runtime()
+    migrate(runtime.database)
+    with runtime.open_ctx(SYSTEM) as ctx:
+        row = base_model_admin.get_named(ctx, name)
+        _show([base_model_admin.edit(ctx, row.public_id, {"dtype": dtype})])
+
+
 def _show(listed: list[Listed]) -> None:
-    table = Table("base model", "family", "from", "state")
+    table = Table("base model", "family", "number format", "from", "state")
     for one in listed:
         row = one.row
         state = row.trouble or ("offered" if row.is_enabled else "disabled")
-        table.add_row(row.label, row.family, row.repo_id or row.folder, state)
+        table.add_row(row.label, row.family, row.dtype, row.repo_id or row.folder, state)
     console.print(table)
 
 

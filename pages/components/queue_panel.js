@@ -66,7 +66,8 @@ export function askBlock(person) {
 }
 
 function engineWords(engine) {
-  const { name, device, detail, loaded_models: models = [], memory_used_bytes: used, memory_total_bytes: total } = engine || {};
-  const words = [name && (device ? `${name} on ${device}` : name), detail, models.length > 0 && `holds ${models.join(", ")}`, used && total && `${formatBytes(used)} of ${formatBytes(total)} in use`];
+  const { name, device, detail, loaded_models: models = [], memory_used_bytes: used, memory_total_bytes: total, extra } = engine || {};
+  const waiting = extra?.in_host_memory ?? [];
+  const words = [name && (device ? `${name} on ${device}` : name), detail, models.length > 0 && `holds ${models.join(", ")}`, waiting.length > 0 && `in host memory ${waiting.join(", ")}`, used && total && `${formatBytes(used)} of ${formatBytes(total)} in use`];
   return words.filter(Boolean).map((text) => ` · ${text}`).join("");
 }

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlmodel import col, select
 from starlette.testclient import TestClient
 
 from tests.conftest import People
@@ -23,8 +24,10 @@ from visionsuit.core.errors import AppError
 from visionsuit.engine.base import Family
 from visionsuit.engine.mock import MockEngine
 from visionsuit.generation.base_model_fetch import fetching_dir
-from visionsuit.generation.base_models import list_offered, sync_base_models
+from visionsuit.generation.base_models import list_offered, ref_of, sync_base_models
 from visionsuit.generation.order import LoraOrder
+from visionsuit.generation.tables import BaseModel, Generation
+from visionsuit.jobs.tables import Job
 from visionsuit.main import create_api, guarded
 from visionsuit.runtime import Runtime
 
@@ -144,14 +147,15 @@ def test_labels_defaults_and_order_stay_when_the_folder_is_read_again(ask: Ask, 
     changed = ask(
         "PATCH", f"/{b['id']}",
         {"label": "Bee", "description": "Buzz", "default": {"steps": 9, "sampler": "euler"}, "sizes": [[64, 96]],
-         "is_default": True, "position": 0},
+         "is_default": True, "position": 0, "dtype": "bf16"},
         status=200,
     )  # fmt: skip
-    assert changed["default"]["steps"] == 9
+    assert (changed["default"]["steps"], changed["dtype"]) == (9, "bf16")
     (site.settings.models_dir / "b" / "visionsuit.json").write_text('{"label": "Other", "description": "Files"}')
     sync_base_models(site)
     first, second = ask("GET", "")["items"]
     assert (first["label"], first["description"], first["is_default"]) == ("Bee", "Buzz", True)
+    assert [item["dtype"] for item in ask("GET", "/all")["items"]] == ["bf16", "auto"]
     assert (first["default"]["steps"], first["default"]["sampler"], first["sizes"]) == (9, "euler", [[64, 96]])
     assert (second["label"], second["is_default"]) == ("a", False)
     back = ask("PATCH", f"/{b['id']}", {"label": None, "default": None, "description": None, "sizes": None}, status=200)
@@ -175,6 +179,7 @@ def test_labels_defaults_and_order_stay_when_the_folder_is_read_again(ask: Ask, 
         ({"sizes": [[64]]}, "sizes"),
         ({"sizes": [[64, 4096]]}, "sizes"),
         ({"allowed_roles": ["KING"]}, "allowed_roles"),
+        ({"dtype": "fp8"}, "dtype"),
     ],
 )
 def test_what_makes_no_sense_is_refused(
@@ -240,12 +245,31 @@ def test_the_command_line_looks_at_the_folder(weights: Path, tmp_path: Path) -> 
     settings = {"DATA_DIR": str(tmp_path / "cli-data"), "MODELS_DIR": str(models), "ENGINE": "mock"}
     environment = {**os.environ, "COLUMNS": "200"} | {f"VISIONSUIT_{name}": value for name, value in settings.items()}
 
-    def run(what: str) -> str:
+    def run(*words: str) -> str:
         code = "from visionsuit.cli import main; main()"
         return subprocess.run(
-            [sys.executable, "-c", code, "models", what], check=True, capture_output=True, text=True, env=environment
+            [sys.executable, "-c", code, "models", *words], check=True, capture_output=True, text=True, env=environment
         ).stdout
 
     assert "tiny" not in run("list")
     assert "offered" in run("sync")
     assert "tiny" in run("list")
+    assert "bf16" in run("dtype", "tiny", "bf16")
+    assert "bf16" in run("list")
+
+
+def test_the_engine_is_asked_for_the_number_format(ask: Ask, site: Runtime, weights: Path, people: People) -> None:
+    """Work in another one is another kind of work: it neither shares what is loaded nor measured speeds."""
+    shutil.copytree(weights / "tiny", site.settings.models_dir / "a")
+    [a] = ask("POST", "/sync")["items"]
+    before = submit(site, people.user, order(width=64, height=64))
+    ask("PATCH", f"/{a['id']}", {"dtype": "fp16"}, status=200)
+    after = submit(site, people.user, order(width=64, height=64))
+    with site.open_ctx(people.admin, read_only=True) as ctx:
+        row = ctx.session.exec(select(BaseModel)).one()
+        chosen = select(Job).join(Generation, col(Generation.job_id) == Job.id)
+        jobs = [ctx.session.exec(chosen.where(Generation.public_id == one)).one() for one in (before, after)]
+        key = row.key
+        assert [(job.affinity, job.pace_key) for job in jobs] == [(key, key), (f"{key}-fp16", f"{key}-fp16")]
+    ref = ref_of(site, row)
+    assert (ref.dtype, ref.key, ref.path) == ("fp16", f"{key}-fp16", site.settings.models_dir / "a")

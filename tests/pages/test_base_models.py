@@ -112,13 +112,16 @@ def test_a_model_comes_from_the_hub_and_goes_again(
     page.get_by_label("Steps").fill("9")
     page.get_by_label("Sampler").select_option("euler")
     page.get_by_label("Suggested sizes").fill("64 x 96, 64 × 64")
+    page.get_by_label("Number format").select_option("bf16")
     page.get_by_label("Curators").check()
     page.get_by_role("button", name="Save").click()
     expect(row(page, HOSTILE)).to_contain_text("for curators")
+    expect(row(page, HOSTILE)).to_contain_text("bf16")
     expect(row(page, HOSTILE)).to_contain_text("9 steps")
     [item] = ask("GET", "/all")["items"]
     assert (item["label"], item["default"]["steps"], item["default"]["sampler"]) == (HOSTILE, 9, "euler")
     assert (item["sizes"], item["allowed_roles"]) == ([[64, 96], [64, 64]], ["CURATOR"])
+    assert item["dtype"] == "bf16"
     assert page.evaluate("window.hacked") is None
 
     page.get_by_role("checkbox", name=f"Offer {HOSTILE}").uncheck()
