@@ -212,47 +212,47 @@ def mix_ready(subject: Subject, *, against_diffusers: bool = True) -> Iterator[F
 
 
 def switch(subject: Subject) -> Figure:
-    """Back to a mix used before, merged, against the bare sum of weights and deltas."""
+    """To another mix and back to the first, both merged before, against the bare sums of weights and deltas."""
     model = subject.load()
     loras, holder = model.loras, object()
+    requests = [subject.request(number) for number in (0, 3)]
     mixes = []
-    for number in (0, 3):
-        request = subject.request(number)
+    for request in requests:
         packs = {lora.sha256: loras.packs.get(lora) for lora in request.loras}
         mixes.append(loras.unet_mix(request.loras, packs))
-    down: dict[str, list[torch.Tensor]] = {}
-    up: dict[str, list[torch.Tensor]] = {}
-    buffers: dict[int, torch.Tensor] = {}
-    modules = dict(model.unet.named_modules())
-    for file, scale in zip(subject.files, (0.5, 0.4), strict=False):
-        for name, tensor in load_file(file).items():
-            module, _, half = name.removeprefix("unet.").partition(".lora_")
-            side = down if half.startswith("A") else up
-            scaled = tensor.float() * (1.0 if side is down else scale)
-            side.setdefault(module, []).append(scaled.flatten(1).to(model.device, model.dtype))
-    deltas = [
-        (modules[name].weight.detach().flatten(1), torch.cat(up[name], 1), torch.cat(down[name])) for name in down
-    ]
-    for weight, _, _ in deltas:
-        buffers[id(weight)] = torch.empty_like(weight)
-    turn = iter(range(10**9))
+    weights = {name: layer.weight.detach().flatten(1) for name, layer in loras.unet.layers.items()}
+    merged = {name: torch.empty_like(weight) for name, weight in weights.items()}
+    deltas = [entry for request in requests for entry in _deltas(model, request)]
 
     @torch.inference_mode()
     def ours() -> None:
-        mix = mixes[next(turn) % 2]
-        loras.merged.take(holder, mix)
+        for mix in mixes:
+            loras.merged.take(holder, mix)
         _wait(subject)
 
     @torch.inference_mode()
     def bare() -> None:
-        for weight, b, a in deltas:
-            torch.addmm(weight, b, a, out=buffers[id(weight)])
+        for name, up, down in deltas:
+            torch.addmm(weights[name], up, down, out=merged[name])
         _wait(subject)
 
     return compare(
         "switch", f"{subject.name}: back to a mix used before / merge of the deltas alone", ours, bare,
         target=1.2, rounds=15,
     )  # fmt: skip
+
+
+def _deltas(model: LoadedModel, request: RenderRequest) -> list[tuple[str, torch.Tensor, torch.Tensor]]:
+    """(name, up [out, rank], down [rank, in]) of each layer, the strengths in `up`."""
+    names = {real: name for name, real in model.loras.unet.layout.real_names.items()}
+    down: dict[str, list[torch.Tensor]] = {}
+    up: dict[str, list[torch.Tensor]] = {}
+    for lora in request.loras:
+        for name, tensor in load_file(lora.path).items():
+            module, _, half = name.removeprefix("unet.").partition(".lora_")
+            side, scale = (down, 1.0) if half.startswith("A") else (up, lora.weight)
+            side.setdefault(module, []).append((tensor.float() * scale).flatten(1).to(model.device, model.dtype))
+    return [(names[name], torch.cat(up[name], 1), torch.cat(down[name])) for name in down]
 
 
 # Arrival
