@@ -21,6 +21,7 @@ from visionsuit.core.config import Offload
 from visionsuit.engine.base import LoraRef, OutOfDeviceMemory
 from visionsuit.engine.catalog import BaseModelInfo, read_base_model
 from visionsuit.engine.diffusers_engine import DiffusersEngine
+from visionsuit.engine.residence import Weights
 
 #: Beside what a picture of 64 x 64 is expected to take.
 ROOMY = 10**9
@@ -260,3 +261,18 @@ def test_whole_pipelines_without_room_let_their_parts_come_and_go(engine: Diffus
     assert device.moves["placed"] == 0
     assert ours.engine.status().loaded_models == ("flux",)
     ours.engine.close()
+
+
+def test_weights_that_find_no_room_stay_as_they_were() -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(50, 50), torch.nn.Linear(50, 50))
+    before = [(own.data_ptr(), own.clone()) for own in module.parameters()]
+    device = PretendGpu("cpu", "Pretended", size=15_000)
+    weights = Weights([module], device)
+    with pytest.raises(torch.OutOfMemoryError), weights.visit():
+        pytest.fail("there was room")
+    assert (weights.on_device, weights.device_bytes, weights.host_bytes) == (False, 0, weights.bytes)
+    for own, (address, value) in zip(module.parameters(), before, strict=True):
+        assert own.data_ptr() == address
+        assert torch.equal(own, value)
+    gc.collect()
+    assert device.memory()[0] == 0
