@@ -92,7 +92,7 @@ function welcome(now, idea) {
   if (!now.may_generate)
     return html`<h1>Hello, ${now.user.name}</h1><div class="row"><a class="btn primary" href="/images">Browse images</a><a class="btn" href="/models">Browse models</a>${may(now, "assets:upload") && html`<a class="btn" href="/upload">${icon("upload")}Upload</a>`}</div>`;
   return html`<h1>What shall it be, ${now.user.name}?</h1>
-    <form class="hero-prompt"><label class="offscreen" for="home-prompt">Prompt</label><input id="home-prompt" name="prompt" autocomplete="off" maxlength="4000" placeholder="${idea || "Say what you want to see"}" /><button class="btn primary" type="submit">${icon("generate")}<span>Render</span></button></form>`;
+    <form class="hero-prompt"><label class="offscreen" for="home-prompt">Prompt</label><input id="home-prompt" name="prompt" autocomplete="off" maxlength="4000" placeholder="${idea ? `Try “${idea}”` : "Say what you want to see"}" /><button class="btn primary" type="submit">${icon("generate")}<span>Render</span></button></form>`;
 }
 
 function counters(stats) {

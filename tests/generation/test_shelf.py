@@ -137,6 +137,14 @@ def test_what_is_there_already_is_left_alone(ask: Ask, site: Runtime, put: Put, 
     assert [item["origin"] for item in ask("POST", "/sync")["items"]] == ["found"]
 
 
+def test_what_somebody_else_put_under_its_name_is_not_deleted(ask: Ask, site: Runtime, put: Put, tiny: Path) -> None:  # noqa: F811
+    put_folder(put, "Tiny", tiny)
+    [listed] = ask("POST", "/sync")["items"]
+    shutil.copytree(tiny, site.settings.models_dir / "Tiny")
+    ask("DELETE", f"/{listed['id']}", status=204)
+    assert (site.settings.models_dir / "Tiny" / "model_index.json").is_file()
+
+
 def test_what_left_the_storage_says_so(ask: Ask, site: Runtime, put: Put, tiny: Path) -> None:  # noqa: F811
     put_folder(put, "Tiny", tiny)
     put("manifest.json", manifest({"other.safetensors": b"x"}))

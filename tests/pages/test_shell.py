@@ -136,4 +136,4 @@ def test_the_front_door_suggests_what_renders_here(open_page: OpenPage, site: Si
         items = client.get("/api/base-models").json()["items"]
     [suggestion] = [one["suggestions"][0] for one in items if one["is_default"]]
     prompt = open_page("/", email=email).get_by_label("Prompt")
-    expect(prompt).to_have_attribute("placeholder", suggestion)
+    expect(prompt).to_have_attribute("placeholder", f"Try “{suggestion}”")

@@ -253,7 +253,7 @@ def delete(ctx: Ctx, public_id: str) -> None:
     if job is not None and job.id is not None:
         queue.cancel(ctx, job.id)
     # Where its download never ended, what lies under its name came from somebody else.
-    is_downloaded = job is None or job.state == JobState.COMPLETED
+    is_downloaded = job.state == JobState.COMPLETED if job is not None else row.origin == Origin.HUB
     ctx.session.execute(sa.update(Generation).where(col(Generation.base_model_id) == row.id).values(base_model_id=None))
     ctx.session.delete(row)
     ctx.session.flush()
