@@ -40,6 +40,8 @@ class Server:
             **(admin if with_admin else {}),
             **environment,
         }
+        # What one start has compiled is there for the next.
+        self._environment.pop("PYTHONDONTWRITEBYTECODE", None)
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, timeout_s: float = 120) -> "Server":

@@ -104,9 +104,12 @@ def test_modules_stay_readable() -> None:
 
 
 @pytest.mark.parametrize("module", ["app", "visionsuit.main", "visionsuit.cli"])
-def test_the_way_to_the_first_page_loads_no_torch(module: str) -> None:
+def test_the_way_to_the_first_page_loads_no_torch_and_makes_no_stubs(module: str) -> None:
     code = (
-        f"import sys, {module}; print([m for m in ('torch', 'diffusers', 'transformers', 'peft') if m in sys.modules])"
+        "import sys; stubs = set()\n"
+        "sys.addaudithook(lambda what, of: stubs.add(of[0]) if what == 'open' and '.pyi' in str(of[0]) else 0)\n"
+        f"import {module}\n"
+        "print([m for m in ('torch', 'diffusers', 'transformers', 'peft') if m in sys.modules], *stubs)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip().splitlines()[-1] == "[]"
