@@ -60,9 +60,13 @@ class Server:
                 time.sleep(0.05)
         raise RuntimeError(f"app.py did not serve within {timeout_s} s:\n{self.log()[-3000:]}")
 
+    @property
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
     def stop(self) -> None:
         """As a service manager stops it."""
-        if self.process and self.process.poll() is None:
+        if self.process and self.is_running:
             self.process.send_signal(signal.SIGTERM)
             try:
                 self.process.wait(30)

@@ -1,21 +1,22 @@
 """Uploads against the real server as a process: memory, kills, broken connections, early refusals."""
 
 import http.client
-import json
 import os
 import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
+from tests.pages.conftest import start_site
 from tests.server import Server
 from tests.uploads.weights import make_lora, make_picture, stream_weights
+from visionsuit.core.actor import Role
 from visionsuit.core.config import StorageSettings
 from visionsuit.db import open_database, open_session
 from visionsuit.storage.base import Bucket, Storage
@@ -26,10 +27,10 @@ from visionsuit.uploads.tables import UploadDraft
 MB = 1024 * 1024
 
 
-@pytest.fixture(params=["folder", "s3"])
-def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Server, Storage]]:
-    """A running server and its storage, seen from outside."""
-    data = tmp_path / "data"
+@pytest.fixture(scope="module", params=["folder", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Storage]]:
+    """A server and its storage, seen from outside."""
+    data = tmp_path_factory.mktemp("process") / "data"
     if request.param == "folder":
         environment: dict[str, str] = {}
         storage: Storage = FolderStorage(data / "storage")
@@ -45,8 +46,18 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Serve
             "VISIONSUIT_STORAGE__SECRET_KEY": settings.secret_key.get_secret_value(),
             "VISIONSUIT_STORAGE__BUCKET_PREFIX": prefix,
         }
-    with Server(data, **environment) as server:
-        yield server, storage
+    server = Server(data, **environment)
+    yield server, storage
+    server.stop()
+
+
+@pytest.fixture
+def site(place: tuple[Server, Storage]) -> tuple[Server, Storage]:
+    """The same with the server running. The storage may hold what other tests left."""
+    server, _ = place
+    if not server.is_running:
+        server.start()
+    return place
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = 30) -> None:
@@ -182,69 +193,71 @@ def token_of(client: httpx.Client) -> str:
     return client.headers["Authorization"].removeprefix("Bearer ")
 
 
-def test_a_kill_in_the_middle_of_an_upload_leaves_nothing_after_the_restart(site: tuple[Server, Storage]) -> None:
-    server, storage = site
-    with closing(server.admin()) as client:
-        connection = start_form(server, token_of(client))
-        wait_for(lambda: unfinished(storage) > 0 and len(in_buckets(storage)) == 3, "the upload's beginning")
-        assert drafts(server) == 1
-    server.kill()
-    connection.close()
-    assert drafts(server) == 1, "what a dead process leaves"
-    server.start()
-    assert in_buckets(storage) == []
-    assert unfinished(storage) == 0
-    assert drafts(server) == 0
-    assert list((server.data_dir / "uploads").iterdir()) == []
-    with closing(server.admin()) as client:
-        assert client.get("/api/models").json()["items"] == []
+def start_draft_file(server: Server, token: str, path: str) -> http.client.HTTPConnection:
+    """A draft's weights of which 20 MB are sent and no more."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port)
+    connection.putrequest("PUT", path)
+    connection.putheader("Authorization", f"Bearer {token}")
+    connection.putheader("Content-Length", "400000000")
+    connection.endheaders()
+    for number, block in enumerate(stream_weights(200 * MB)[1]):
+        connection.send(block)
+        if number == 20:
+            break
+    return connection
 
 
-@pytest.mark.parametrize("site", ["folder"], indirect=True)
-def test_a_kill_in_the_middle_of_a_drafts_file_keeps_the_draft_and_no_bytes(site: tuple[Server, Storage]) -> None:
+def test_a_kill_in_the_middle_of_uploads_keeps_the_draft_and_no_bytes(site: tuple[Server, Storage]) -> None:
     server, storage = site
     with closing(server.admin()) as client:
+        cards = len(client.get("/api/models").json()["items"])
         weights, cover = open_draft(client)
         client.put(cover, content=make_picture(1)).raise_for_status()
         kept = sorted(in_buckets(storage))
-        connection = http.client.HTTPConnection("127.0.0.1", server.port)
-        connection.putrequest("PUT", weights)
-        connection.putheader("Authorization", f"Bearer {token_of(client)}")
-        connection.putheader("Content-Length", "400000000")
-        connection.endheaders()
-        for number, block in enumerate(stream_weights(200 * MB)[1]):
-            connection.send(block)
-            if number == 20:
-                break
-        wait_for(lambda: unfinished(storage) > 0, "the upload's beginning")
+        form = start_form(server, token_of(client))
+        wait_for(lambda: unfinished(storage) == 1, "the form's weights")
+        wait_for(lambda: len(in_buckets(storage)) == len(kept) + 3, "the form's cover")
+        put = start_draft_file(server, token_of(client), weights)
+        wait_for(lambda: unfinished(storage) == 2, "the draft's weights")
+        assert drafts(server) == 2
     server.kill()
-    connection.close()
+    form.close()
+    put.close()
+    assert drafts(server) == 2, "what a dead process leaves"
+    assert len(in_buckets(storage)) == len(kept) + 3
     server.start()
-    assert unfinished(storage) == 0
     assert sorted(in_buckets(storage)) == kept
+    assert unfinished(storage) == 0
+    assert drafts(server) == 1
+    assert list((server.data_dir / "uploads").iterdir()) == []
     with closing(server.admin()) as client:
+        assert len(client.get("/api/models").json()["items"]) == cards
         client.put(weights, content=make_lora()).raise_for_status()
         address = weights.rpartition("/files/")[0]
         card = client.post(f"{address}/publish", json={"title": "After all", "trigger": "x"})
         assert card.status_code == 201, card.text
 
 
-@pytest.mark.parametrize("site", ["s3"], indirect=True)
+@pytest.mark.parametrize("place", ["s3"], indirect=True)
 def test_a_broken_connection_leaves_nothing(site: tuple[Server, Storage]) -> None:
     server, storage = site
     with closing(server.admin()) as client:
+        kept, open_drafts = sorted(in_buckets(storage)), drafts(server)
         connection = start_form(server, token_of(client))
         wait_for(lambda: unfinished(storage) > 0, "the upload's beginning")
         connection.close()
-        wait_for(lambda: drafts(server) == 0, "the clean-up")
-        assert in_buckets(storage) == []
+        wait_for(lambda: drafts(server) == open_drafts, "the clean-up")
+        assert sorted(in_buckets(storage)) == kept
         assert unfinished(storage) == 0
         assert client.get("/health").status_code == 200
 
 
 def test_refusals_reach_a_sender_who_is_still_sending(tmp_path: Path) -> None:
-    limits = json.dumps({"weights_bytes": 5 * MB, "image_bytes": MB})
-    with Server(tmp_path / "data", VISIONSUIT_LIMITS=limits) as server, closing(server.admin()) as client:
+    limits = {"weights_bytes": 5 * MB, "image_bytes": MB}
+    with (
+        contextmanager(start_site)(tmp_path / "data", limits=limits) as site,
+        site.client(site.person(Role.CURATOR)) as client,
+    ):
         weights, _ = open_draft(client)
         size, blocks = stream_weights(30 * MB)
         announced = client.put(weights, content=blocks, headers={"Content-Length": str(size)})
@@ -256,6 +269,6 @@ def test_refusals_reach_a_sender_who_is_still_sending(tmp_path: Path) -> None:
         picture = {"files": ("big.png", make_picture() + os.urandom(3 * MB), "image/png")}
         refused = client.post("/api/uploads/images", files=picture)
         assert (refused.status_code, refused.json()["error"]["code"]) == (413, "file_too_large")
-        guest = httpx.post(f"{server.url}/api/uploads/images", files=picture)
+        guest = httpx.post(f"{site.url}/api/uploads/images", files=picture)
         assert (guest.status_code, guest.json()["error"]["code"]) == (401, "not_signed_in")
         assert in_buckets(FolderStorage(tmp_path / "data" / "storage")) == []
