@@ -120,7 +120,7 @@ def test_mixes_in_one_batch_equal_diffusers_one_by_one(
     mixes = [(), (0.7,), (0.0, 0.8), (0.5, 0.5), (-0.4, 0.2, 0.6)]
     requests = [
         request_for(
-            renderer, model, seeds=(seed,), steps=20, guidance=3.0 + seed / 2, loras=mix(loras[model], *weights)
+            renderer, model, seeds=(seed,), steps=12, guidance=3.0 + seed / 2, loras=mix(loras[model], *weights)
         )
         for seed, weights in enumerate(mixes)
     ]
@@ -128,12 +128,12 @@ def test_mixes_in_one_batch_equal_diffusers_one_by_one(
     calls = [Call(renderer.engine, request).start() for request in requests]
     pictures = [call.join()[0] for call in calls]
     calls_made = renderer.engine.status().extra["unet_calls"] - calls_before
-    assert calls_made < 20 * 3, "they did not share their calls"
+    assert calls_made < 12 * 3, "they did not share their calls"
     for request, picture in zip(requests, pictures, strict=True):
         expected = render_plain(
             renderer.models[model].folder,
             seed=request.seeds[0],
-            steps=20,
+            steps=12,
             guidance=request.guidance,
             loras=[(lora.path, lora.weight) for lora in request.loras],
         )

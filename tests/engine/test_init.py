@@ -86,7 +86,7 @@ def test_equal_to_diffusers_img2img(renderer: Renderer, model: str, sampler: str
     # From nearly noise alone DDIM blows every rounding up in an untrained model.
     for strength in (0.35, 1.0) if model == "demo" else (0.35, 0.6 if sampler == "ddim" else 0.8):
         request = request_for(
-            renderer, model, steps=8, sampler=sampler, seeds=(3,), init=InitPicture(scene(), strength)
+            renderer, model, steps=6, sampler=sampler, seeds=(3,), init=InitPicture(scene(), strength)
         )
         [picture] = alone(renderer, request)
         assert furthest(picture, expected(renderer.models[model].folder, model, request)) <= BAR, strength
@@ -95,7 +95,8 @@ def test_equal_to_diffusers_img2img(renderer: Renderer, model: str, sampler: str
 @pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "euler_a", "ddim", "heun", "unipc", "dpmpp_2m_sde"])
 @pytest.mark.parametrize("model", ["sd", "sdxl"])
 def test_equal_to_diffusers_inpainting(renderer: Renderer, model: str, sampler: str) -> None:
-    for strength in (0.6, 1.0):
+    # As above.
+    for strength in (0.4, 0.6) if sampler == "ddim" else (0.6, 1.0):
         init = InitPicture(scene(), strength, left_half())
         request = request_for(renderer, model, steps=6, sampler=sampler, seeds=(3,), init=init)
         [picture] = alone(renderer, request)
@@ -125,16 +126,17 @@ def test_with_and_without_a_picture_in_one_batch(renderer: Renderer, model: str,
     init = InitPicture(scene(), 0.5)
     masked = InitPicture(scene(1), 0.9, left_half())
     requests = [
-        request_for(renderer, model, steps=20, seeds=(1,)),
-        request_for(renderer, model, steps=24, seeds=(2,), sampler="euler_a", init=init),
-        request_for(renderer, model, steps=15, seeds=(3, 4), sampler="heun", guidance=6.0, init=masked),
-        request_for(renderer, model, steps=30, seeds=(5,), sampler=fourth, init=replace(init, strength=0.7)),
+        request_for(renderer, model, steps=10, seeds=(1,)),
+        request_for(renderer, model, steps=12, seeds=(2,), sampler="euler_a", init=init),
+        request_for(renderer, model, steps=8, seeds=(3, 4), sampler="heun", guidance=6.0, init=masked),
+        request_for(renderer, model, steps=14, seeds=(5,), sampler=fourth, init=replace(init, strength=0.7)),
     ]
     before = renderer.engine.status().extra["unet_calls"]
     calls = [Call(renderer.engine, request).start() for request in requests]
     pictures = [call.join() for call in calls]
     made = renderer.engine.status().extra["unet_calls"] - before
-    assert made < sum([20, 12, 2 * 25, 21]), "they did not share their calls"
+    # The seeds of one request share theirs in any case.
+    assert made < sum([10, 6, 13, 9]), "they did not share their calls"
     for request, together in zip(requests, pictures, strict=True):
         for one, other in zip(together, alone(renderer, request), strict=True):
             assert furthest(one, other) <= BAR
