@@ -36,7 +36,7 @@ def test_a_fresh_start_prints_a_link_that_makes_the_administrator_once(tmp_path:
         assert [base["label"] for base in bases if base["is_default"]] == ["VisionSuit Demo"]
 
 
-def test_a_session_survives_a_restart(tmp_path: Path) -> None:
+def test_a_session_survives_a_restart_and_the_documentation_needs_no_other_host(tmp_path: Path) -> None:
     with Server(tmp_path / "data") as server:
         client = server.admin()
         assert stat.S_IMODE((tmp_path / "data" / "secret.key").stat().st_mode) == 0o600
@@ -47,16 +47,6 @@ def test_a_session_survives_a_restart(tmp_path: Path) -> None:
         assert me.json()["email"] == ADMIN["email"]
         assert "setup?token" not in server.log()
 
-
-def test_a_damaged_secret_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "secret.key"
-    path.write_bytes(b"short")
-    with pytest.raises(RuntimeError, match=r"secret\.key is damaged"):
-        read_or_create_secret(path)
-
-
-def test_the_documentation_page_needs_no_other_host(tmp_path: Path) -> None:
-    with Server(tmp_path / "data") as server:
         page = httpx.get(f"{server.url}/docs")
         assert page.status_code == 200
         addresses = re.findall(r'(?:src|href)="([^"]+)"', page.text)
@@ -65,3 +55,10 @@ def test_the_documentation_page_needs_no_other_host(tmp_path: Path) -> None:
             assert address.startswith("/"), address
             assert httpx.get(server.url + address).status_code == 200
         assert httpx.get(f"{server.url}/api/openapi.json").json()["info"]["title"] == "VisionSuit"
+
+
+def test_a_damaged_secret_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "secret.key"
+    path.write_bytes(b"short")
+    with pytest.raises(RuntimeError, match=r"secret\.key is damaged"):
+        read_or_create_secret(path)
