@@ -29,7 +29,7 @@ def test_as_many_as_still_pay() -> None:
 
 def test_a_few_calls_say_nothing() -> None:
     sizes = BatchSizes()
-    for _ in range(11):
+    for _ in range(31):
         sizes.note_call(SIZE, 1, 1.0)
         sizes.note_call(SIZE, 8, 80.0)
     assert sizes.most(SIZE, 8) == 8
@@ -37,7 +37,7 @@ def test_a_few_calls_say_nothing() -> None:
 
 def test_one_disturbed_call_counts_for_nothing() -> None:
     sizes = BatchSizes()
-    for seconds in (*[1.0] * 12, 9.0):
+    for seconds in (*[1.0] * 32, 9.0):
         sizes.note_call(SIZE, 4, 4 * seconds)
         sizes.note_call(SIZE, 8, 8 * (seconds if seconds < 9 else 90.0))
     assert sizes.most(SIZE, 8) == 8
@@ -45,7 +45,7 @@ def test_one_disturbed_call_counts_for_nothing() -> None:
 
 def test_what_did_not_pay_is_tried_again() -> None:
     sizes = BatchSizes()
-    for _ in range(12):
+    for _ in range(32):
         sizes.note_call(SIZE, 4, 4.0)
         sizes.note_call(SIZE, 8, 16.0)
     assert sizes.most(SIZE, 8) == 4

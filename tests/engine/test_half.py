@@ -169,7 +169,7 @@ def test_a_vae_that_overflows_is_calculated_in_full(engine: DiffusersEngine, dty
         expected = alone(renderer, request)[0]
         assert expected.std() > 5
         half = alone(renderer, replace(request, base_model=request.base_model.in_dtype(dtype)))[0]
-        assert psnr(half, expected) > 25
+        assert psnr(half, expected) > 20
 
 
 def test_sd3_and_a_unet_for_inpainting(renderer: Renderer, in_half: Callable[..., RenderRequest]) -> None:

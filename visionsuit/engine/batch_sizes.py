@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 #: Calls of a size before its time counts, and how many are remembered: the quickest of them is the one that nothing
 #: disturbed, if they are not too few.
-_FEWEST, _REMEMBERED = 12, 24
+_FEWEST, _REMEMBERED = 32, 64
 #: A picture in a larger call may take this much longer than in a smaller one before the larger one does not pay.
 _TOLERATED = 1.2
 #: Then all times are taken anew: what runs beside the engine changes.

@@ -47,16 +47,17 @@ class Adapted:
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """One layer's weight with a mix, [out, in * kernel]; `forward` computes with it."""
+    """One layer's weight as it is and with a mix; `forward` computes with the latter."""
 
     parameter: torch.Tensor
     merged: torch.Tensor
     forward: tuple[Any, Callable[[torch.Tensor], torch.Tensor]]
 
-    @property
-    def original(self) -> torch.Tensor:
-        """The weight as it is: the parameter stays the same object when it leaves the device, its views do not."""
-        return self.parameter if self.parameter.dim() == 2 else self.parameter.flatten(1)
+    def add(self, up: torch.Tensor, down: torch.Tensor) -> None:
+        """[out, rank] times [rank, in * kernel], the latter in the weight's order in memory."""
+        # Always from the original, so a thousand switches leave no trace. The parameter stays the same object when it
+        # leaves the device, its views do not.
+        torch.addmm(_as_matrix(self.parameter), up, down, out=_as_matrix(self.merged))
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,21 +148,20 @@ class MergedWeights:
         touched: dict[str, _Target] = {}
         for name, target, up, down in self._fold(mix).layers:
             touched[name] = target
-            # Always from the original, so a thousand switches leave no trace.
-            torch.addmm(target.original, up, down, out=target.merged)
+            target.add(up, down)
         for changes, strength in mix.changes:
             for name, change in changes.items():
                 target = self._target(name)
                 if name not in touched:
                     touched[name] = target
-                    target.merged.copy_(target.original)
-                delta = change.delta(target.original.float(), strength).view(target.merged.shape)
+                    target.merged.copy_(target.parameter)
+                delta = change.delta(target.parameter.flatten(1).float(), strength).view(target.merged.shape)
                 # In fp32 before the cast, so that half precision rounds once.
                 target.merged.copy_(delta.add_(target.merged))
         biases = self._biases(mix)
         for name in biases.keys() - touched.keys():
             target = touched[name] = self._target(name)
-            target.merged.copy_(target.original)
+            target.merged.copy_(target.parameter)
         return [
             self._forward_with(name, target, biases[name]) if name in biases else target.forward
             for name, target in touched.items()
@@ -188,6 +188,9 @@ class MergedWeights:
             up = torch.empty(len(names), rank, shape[0], dtype=weight.dtype, device=weight.device)
             present = fold(mix.parts, shape, down, up)
             size += (down.numel() + up.numel()) * weight.element_size()
+            if not weight.is_contiguous():
+                # Channels last: the matrices of a kernel go pixel by pixel.
+                down = down.view(*down.shape[:2], *shape[1:]).permute(0, 1, 3, 4, 2).flatten(2)
             ups, downs = up.transpose(1, 2).unbind(), down.unbind()
             for place in present.nonzero()[0].tolist():
                 layers.append((names[place], self._target(names[place]), ups[place], downs[place]))
@@ -208,8 +211,7 @@ class MergedWeights:
 
     def _forward_with(self, name: str, target: "_Target", bias: torch.Tensor) -> Any:
         layer = self._adapted.layers[name]
-        weight = target.merged.view(layer.weight.shape)
-        return layer, _merged_forward(layer, weight, bias.to(weight.dtype))
+        return layer, _merged_forward(layer, target.merged, bias.to(target.merged.dtype))
 
     def _target(self, name: str) -> "_Target":
         target = self._targets.get(name)
@@ -217,8 +219,15 @@ class MergedWeights:
             layer = self._adapted.layers[name]
             merged = torch.empty_like(layer.weight)
             forward = (layer, _merged_forward(layer, merged, layer.bias))
-            target = self._targets[name] = _Target(layer.weight, merged.view(merged.shape[0], -1), forward)
+            target = self._targets[name] = _Target(layer.weight, merged, forward)
         return target
+
+
+def _as_matrix(weight: torch.Tensor) -> torch.Tensor:
+    """[out, in * kernel] as it lies in memory."""
+    if weight.dim() == 2:
+        return weight
+    return (weight if weight.is_contiguous() else weight.permute(0, 2, 3, 1)).flatten(1)
 
 
 def needs_merging(mix: Mix) -> bool:

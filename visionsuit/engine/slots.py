@@ -291,9 +291,7 @@ def _pointwise(layer: Any, down: torch.Tensor, up: torch.Tensor) -> Callable[[to
     weight, bias, shrink, expand = layer.weight, layer.bias, down.flatten(0, 1), up.flatten(0, 1).transpose(1, 2)
 
     def forward(x: torch.Tensor) -> torch.Tensor:
-        out = F.conv2d(x, weight, bias)
-        out.view(*out.shape[:2], -1).baddbmm_(expand, torch.bmm(shrink, x.flatten(2)))
-        return out
+        return _add_pixels(F.conv2d(x, weight, bias), expand, torch.bmm(shrink, x.flatten(2)))
 
     return forward
 
@@ -308,7 +306,15 @@ def _convolution(layer: Any, down: torch.Tensor, up: torch.Tensor) -> Callable[[
     def forward(x: torch.Tensor) -> torch.Tensor:
         out = F.conv2d(x, weight, bias, stride, padding, dilation)
         small = F.conv2d(x.reshape(1, -1, *x.shape[2:]), kernel, None, stride, padding, dilation, groups=rows)
-        out.view(*out.shape[:2], -1).baddbmm_(expand, small.view(rows, rank, -1))
-        return out
+        return _add_pixels(out, expand, small.view(rows, rank, -1))
 
     return forward
+
+
+def _add_pixels(out: torch.Tensor, expand: torch.Tensor, small: torch.Tensor) -> torch.Tensor:
+    """Adds [n, out, R] times [n, R, pixels] to `out` [n, out, h, w], whichever of its orders in memory it has."""
+    if out.is_contiguous():
+        out.view(*out.shape[:2], -1).baddbmm_(expand, small)
+    else:
+        out.permute(0, 2, 3, 1).view(out.shape[0], -1, out.shape[1]).baddbmm_(small.mT, expand.mT)
+    return out
