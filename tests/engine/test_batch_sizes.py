@@ -19,7 +19,7 @@ def test_unknown_sizes_go_by_the_estimate() -> None:
 
 def test_as_many_as_still_pay() -> None:
     sizes = BatchSizes()
-    for seconds_of in ({1: 1.0, 2: 1.4, 4: 2.4, 8: 6.4},) * 12:
+    for seconds_of in ({1: 1.0, 2: 1.4, 4: 2.4, 8: 6.4},) * 32:
         for pictures, seconds in seconds_of.items():
             sizes.note_call(SIZE, pictures, seconds)
     assert sizes.most(SIZE, 8) == 4
