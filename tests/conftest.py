@@ -57,8 +57,10 @@ LONG = (
 )
 
 
-def pytest_collection_finish() -> None:
-    """What the imports made stays: looking through it again and again takes a good part of the time."""
+@pytest.fixture(scope="module", autouse=True)
+def _what_is_there_stays() -> None:
+    """Imports, collected tests, servers of the session: looking through them at every collection of garbage takes a
+    good part of the time, and tests of memory collect often."""
     gc.collect()
     gc.freeze()
 

@@ -40,8 +40,8 @@ class PretendGpu(Device):
         buffer = np.empty(size + _ALIGNED, np.uint8)
         # As torch's own: kernels calculate otherwise in the last bit where numbers lie otherwise.
         start = -buffer.ctypes.data % _ALIGNED
-        placed = torch.from_numpy(buffer)[start : start + size].view(tensor.dtype).view(tensor.shape)
-        placed.copy_(tensor)
+        flat = torch.from_numpy(buffer)[start : start + size].view(tensor.dtype)
+        placed = flat.as_strided(tensor.shape, tensor.stride()).copy_(tensor)
         self.held[placed.data_ptr()] = size
         weakref.finalize(buffer, self.held.pop, placed.data_ptr())
         self.moves["placed"] += size

@@ -105,8 +105,11 @@ class Device:
             return tensor.to("cpu")
         return torch.empty_like(tensor, device="cpu", pin_memory=pinned).copy_(tensor)
 
-    def free_cached(self) -> None:
-        gc.collect()
+    def free_cached(self, *, with_cycles: bool = True) -> None:
+        """Memory that torch keeps for later. `with_cycles`: what only a collection of garbage lets go of, which takes
+        a while."""
+        if with_cycles:
+            gc.collect()
         if self.kind == "cuda":
             torch.cuda.empty_cache()
         elif self.kind == "mps":

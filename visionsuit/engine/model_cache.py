@@ -68,9 +68,12 @@ class ModelCache:
             ModelUnloadable
             OutOfDeviceMemory: not even its parts fit one after the other.
         """
+        model = self._models.get(ref.key)
+        if model is not None and model.residence.on_device:
+            self._models.move_to_end(ref.key)
+            return model
         keep = in_use | {ref.key}
         info = read_base_model(ref.path)
-        model = self._models.get(ref.key)
         if model is None:
             expected = self._expected_bytes(ref, info)
             if self._device.has_own_memory:
@@ -79,8 +82,7 @@ class ModelCache:
                 self._make_room(expected, keep)
             model = self._models[ref.key] = load_model(ref, self._device)
         self._models.move_to_end(ref.key)
-        if not model.residence.on_device:
-            self._bring(model, info, keep)
+        self._bring(model, info, keep)
         return model
 
     def keep_only(self, in_use: set[str]) -> None:
@@ -125,7 +127,7 @@ class ModelCache:
         )
 
     def _make_room(self, needed_bytes: int, keep: set[str]) -> None:
-        has_left = False
+        before, has_left = len(self._models), False
         for key in [key for key in self._models if key not in keep and self._models[key].residence.on_device]:
             used = sum(model.residence.device_bytes + model.loras.bytes for model in self._models.values())
             is_free = not self._device.has_own_memory or self._device.free_memory() >= needed_bytes
@@ -134,7 +136,8 @@ class ModelCache:
             self._send_away(key, keep)
             has_left = True
         if has_left:
-            self._device.free_cached()
+            # Layers under LoRAs refer to themselves; those that only wait in host memory are not garbage.
+            self._device.free_cached(with_cycles=len(self._models) < before)
 
     def _send_away(self, key: str, keep: set[str]) -> None:
         """Into host memory, or out of all memory where that has no room."""
