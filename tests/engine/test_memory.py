@@ -81,11 +81,11 @@ from visionsuit.engine.diffusers_engine import DiffusersEngine
 engine = DiffusersEngine(device="cpu", threads=1)
 engine.start()
 renderer = Renderer(engine, {"demo": read_base_model(DEMO)})
-options = {"steps": 2, "size": (128, 128)}
+options = {"steps": 2, "size": (160, 160)}
 [last] = renderer("demo", seeds=(7,), **options)
 calls = engine.status().extra["unet_calls"]
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + 35 * 2**20, -1))
+resource.setrlimit(resource.RLIMIT_AS, (used + 50 * 2**20, -1))
 # From the first step that some have made on, there is enough.
 no_limit = lambda progress: progress.step and resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
 pictures = renderer("demo", seeds=tuple(range(8)), on_progress=no_limit, **options)
