@@ -24,12 +24,16 @@ export function pickPicture() {
       ${item.thumb ? thumbImage(item.thumb, { sizes: "200px" }) : html`<img src="${item.url}" alt="" />`}
       <span class="vs-tile-info"><b>${item.title || "Untitled"}</b><small>${item.width} × ${item.height}</small></span></a></div>`,
     load: async (cursor, limit, signal) => {
-      if (source === "image") return api("/api/images", { query: { sort: "newest", cursor, limit }, signal });
+      // What is shown says itself what it is: a click may come before the other source's pictures do.
+      if (source === "image") {
+        const page = await api("/api/images", { query: { sort: "newest", cursor, limit }, signal });
+        return { items: page.items.map((image) => ({ ...image, kind: "image" })), next_cursor: page.next_cursor };
+      }
       const page = await api("/api/generations", { query: { status: "completed", cursor, limit }, signal });
-      return { items: page.items.flatMap((job) => job.images.map((image) => ({ ...image, title: job.request.prompt }))), next_cursor: page.next_cursor };
+      return { items: page.items.flatMap((job) => job.images.map((image) => ({ ...image, kind: "render", title: job.request.prompt }))), next_cursor: page.next_cursor };
     },
     empty: () => emptyState({ icon: "image", title: "No pictures here yet", text: source === "render" ? "What you render appears here." : "Nothing is shared yet." }),
-    open: ({ id, url, width, height, title }) => dialog.close({ kind: source, id, url, width, height, title }),
+    open: ({ kind, id, url, width, height, title }) => dialog.close({ kind, id, url, width, height, title }),
   });
   dialog.el.addEventListener("click", (event) => {
     const tab = event.target.closest("[data-from]");

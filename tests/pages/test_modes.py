@@ -232,7 +232,7 @@ def test_results_and_pictures_become_inputs(open_page: OpenPage, site: Site) -> 
     expect(panel(page).get_by_alt_text("The picture to start from")).to_be_visible()
     page.get_by_role("button", name="Another picture").click()
     page.locator("dialog").get_by_role("button", name="Library", exact=True).click()
-    page.locator("dialog").get_by_role("button", name="Harbour").first.click()
+    page.locator("dialog").get_by_role("button", name="Harbour", exact=True).first.click()
     expect(page.locator("dialog")).to_have_count(0)
     send(page)
     expect(page.locator("[data-strip] [data-job]")).to_have_count(3)
