@@ -42,11 +42,37 @@ page = gr.Interface(lambda prompt: PICTURE, "text", "image", api_name="paint", c
 page.launch(server_port=int(sys.argv[1]), quiet=True)
 """
 
+#: What any queue over HTTP costs here at least: it neither checks, keeps nor makes anything.
+_NOTHING = """
+import sys
+import uvicorn
+from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
+
+app = FastAPI()
+
+@app.get("/config")
+def config() -> dict:
+    return {}
+
+@app.post("/api/generations", status_code=202)
+def create(body: dict) -> dict:
+    return {"id": "1"}
+
+@app.get("/api/generations/{id}/events")
+async def events(id: str) -> StreamingResponse:
+    async def stream():
+        yield 'event: done\\ndata: {"status": "completed", "images": [{"url": "/"}]}\\n\\n'
+    return StreamingResponse(stream(), media_type="text/event-stream")
+
+uvicorn.run(app, port=int(sys.argv[1]), log_level="error")
+"""
+
 
 @contextmanager
-def _plain_gradio(folder: Path) -> Iterator[str]:
-    program, port = folder / "plain.py", free_port()
-    program.write_text(_GRADIO)
+def _serve(folder: Path, name: str, code: str) -> Iterator[str]:
+    program, port = folder / f"{name}.py", free_port()
+    program.write_text(code)
     environment = {**os.environ, "GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(folder / "gradio")}
     process = subprocess.Popen(
         [sys.executable, str(program), str(port)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -112,14 +138,15 @@ def _many(jobs: list[Callable[[], bool]]) -> bool:
 def run() -> list[Figure]:
     with (
         tempfile.TemporaryDirectory(prefix="visionsuit-bench-") as name,
-        _plain_gradio(Path(name)) as plain,
+        _serve(Path(name), "plain", _GRADIO) as plain,
+        _serve(Path(name), "nothing", _NOTHING) as nothing,
         Server(Path(name) / "data", VISIONSUIT_LOG_LEVEL="ERROR") as server,
     ):
-        figures = _figures(server, plain)
+        figures = _figures(server, plain, nothing)
     return [*figures, _cost()]
 
 
-def _figures(server: Server, plain: str) -> list[Figure]:
+def _figures(server: Server, plain: str, nothing: str) -> list[Figure]:
     people = []
     for number in range(PEOPLE):
         client = httpx.Client(base_url=server.url, timeout=60)
@@ -128,6 +155,7 @@ def _figures(server: Server, plain: str) -> list[Figure]:
         client.headers["Authorization"] = f"Bearer {token}"
         people.append(client)
     gradio = [httpx.Client(base_url=plain, timeout=60) for _ in range(PEOPLE)]
+    bare = httpx.Client(base_url=nothing, timeout=60)
     dependencies = gradio[0].get("/config").json()["dependencies"]
     index = next(one["id"] for one in dependencies if one["api_name"] == "paint")
     right = {"ours": True, "theirs": True}
@@ -137,6 +165,9 @@ def _figures(server: Server, plain: str) -> list[Figure]:
 
     def theirs() -> None:
         right["theirs"] &= all(_gradio_job(gradio[0], index) for _ in range(JOBS_EACH))
+
+    def floor() -> None:
+        right["ours"] &= all(_our_job(bare) for _ in range(JOBS_EACH))
 
     def ours_at_once() -> None:
         right["ours"] &= _many([lambda client=client: _our_job(client) for client in people])  # type: ignore[misc]
@@ -155,7 +186,11 @@ def _figures(server: Server, plain: str) -> list[Figure]:
         "B6", f"{PEOPLE} people's {PEOPLE * JOBS_EACH} requests, null model / Gradio's queue, jobs a second",
         ours_at_once, theirs_at_once, target=5, rounds=5, faster_is_more=True, correct=correct,
     )  # fmt: skip
-    return [one, many]
+    least = compare(
+        "B6", "a request and an event stream that do nothing, the floor of both / Gradio's queue", floor, theirs,
+        target=0.4, rounds=7, correct=correct,
+    )  # fmt: skip
+    return [one, many, least]
 
 
 def _cost() -> Figure:
