@@ -6,6 +6,7 @@ from sqlmodel import col
 from visionsuit.core.permissions import Permission, require
 from visionsuit.galleries.tables import Gallery
 from visionsuit.generation.auto_sheets import is_on_card
+from visionsuit.generation.service import KIND
 from visionsuit.images.tables import Image
 from visionsuit.modelcards.tables import ModelCard
 from visionsuit.objects import service as objects
@@ -42,6 +43,6 @@ def _may_read(ctx: Ctx, row: StorageObject) -> bool:
     if table is None:
         if ctx.actor.is_admin or (ctx.actor.user_id is not None and row.owner_id == ctx.actor.user_id):
             return True
-        return row.subject_kind == "generation" and is_on_card(ctx, row.id)
+        return row.subject_kind == KIND and is_on_card(ctx, row.id)
     query = sa.select(sa.literal(1)).where(col(table.public_id) == row.subject_id, visible_to(ctx.actor, table))
     return ctx.session.execute(query).first() is not None

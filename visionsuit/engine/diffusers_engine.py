@@ -27,6 +27,7 @@ from visionsuit.engine.base import (
 from visionsuit.engine.base_models import LoadedModel
 from visionsuit.engine.devices import MAX_BATCH, Device, choose_device, set_threads
 from visionsuit.engine.driver import Driver
+from visionsuit.engine.lora_packs import Pack
 from visionsuit.engine.model_cache import Budget, ModelCache
 from visionsuit.engine.tickets import Ticket
 
@@ -98,8 +99,7 @@ class DiffusersEngine:
             # While the device is still busy with others: then it finds the LoRAs in memory when it looks here next.
             for model in self.models:
                 if model.key == request.base_model.key:
-                    for lora in request.loras:
-                        model.loras.packs.get(lora)
+                    _read_packs(model, request)
             while True:
                 for progress in ticket.take(_ASK_EVERY_S):
                     on_progress(progress)
@@ -109,8 +109,7 @@ class DiffusersEngine:
                 if pictures is not None:
                     return pictures
                 if ticket.model is not None and ticket.packs is None:
-                    packs = ticket.model.loras.packs
-                    driver.hand_packs(ticket, {lora.sha256.lower(): packs.get(lora) for lora in request.loras})
+                    driver.hand_packs(ticket, _read_packs(ticket.model, request))
         finally:
             driver.withdraw(ticket)
 
@@ -139,6 +138,11 @@ class DiffusersEngine:
         if driver is not None:
             driver.close()
         self._detail = "Closed."
+
+
+def _read_packs(model: Any, request: RenderRequest) -> dict[str, Pack]:
+    """The request's LoRAs by SHA-256, for this loaded model."""
+    return {lora.sha256.lower(): model.loras.packs.get(lora) for lora in request.loras}
 
 
 def _figures(driver: Driver) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from visionsuit.engine.base import Family
 from visionsuit.generation.base_models import list_offered
 from visionsuit.generation.mix import MIXABLE, find_problem
 from visionsuit.generation.order import Order
+from visionsuit.generation.queries import is_file_of_image
 from visionsuit.generation.service import remove, submit
 from visionsuit.generation.sheets import order_test_sheet
 from visionsuit.generation.tables import Generation, GenerationImage, LoraSheet
@@ -117,11 +118,7 @@ def is_on_card(ctx: Ctx, object_id: str) -> bool:
         .join(ModelCard, col(ModelCard.id) == col(LoraSheet.card_id))
         .where(
             col(image.is_sheet).is_(True),
-            sa.or_(
-                col(image.object_id) == object_id,
-                col(image.thumb_small_id) == object_id,
-                col(image.thumb_large_id) == object_id,
-            ),
+            is_file_of_image(object_id),
             visible_to(ctx.actor, ModelCard),
         )
     )

@@ -17,18 +17,15 @@ _NOT_FOUND = "There is no such render, or it is not yours."
 
 # Asked at every change of every render that somebody watches: built once.
 _named = col(Generation.public_id) == sa.bindparam("public_id", type_=sa.String())
-_own = col(Generation.owner_id) == sa.bindparam("user_id", type_=sa.Integer())
 _WITH_JOB = (
     sa.select(Generation, Job)
     .join(Job, col(Job.id) == col(Generation.job_id))
     .where(_named)
     .execution_options(populate_existing=True)
 )
-_OWN_WITH_JOB = _WITH_JOB.where(_own)
 _generations: sa.Table = Generation.__table__  # type: ignore[attr-defined]
 _jobs: sa.Table = Job.__table__  # type: ignore[attr-defined]
 _JOB_ID = sa.select(_jobs.c.public_id).join(_generations, _generations.c.job_id == _jobs.c.id).where(_named)
-_OWN_JOB_ID = _JOB_ID.where(_own)
 _ID_FOR_UPDATE = sa.select(_generations.c.id).where(_named).with_for_update()
 
 
@@ -66,8 +63,7 @@ def get_with_job(ctx: Ctx, public_id: str) -> tuple[Generation, Job]:
     """
     found = None
     if is_id(public_id):
-        query = _WITH_JOB if ctx.actor.is_admin else _OWN_WITH_JOB
-        found = ctx.session.execute(query, {"public_id": public_id, "user_id": ctx.actor.user_id}).first()
+        found = ctx.session.execute(_WITH_JOB.where(visible(ctx)), {"public_id": public_id}).first()
     if found is None:
         raise GenerationNotFound(_NOT_FOUND)
     return found[0], found[1]
@@ -81,9 +77,8 @@ def get_job_id(ctx: Ctx, public_id: str) -> str:
     """
     found = None
     if is_id(public_id):
-        query = _JOB_ID if ctx.actor.is_admin else _OWN_JOB_ID
-        parameters = {"public_id": public_id, "user_id": ctx.actor.user_id}
-        found = ctx.session.connection().execute(query, parameters).scalar_one_or_none()
+        query = _JOB_ID.where(visible(ctx))
+        found = ctx.session.connection().execute(query, {"public_id": public_id}).scalar_one_or_none()
     if found is None:
         raise GenerationNotFound(_NOT_FOUND)
     return str(found)
@@ -174,20 +169,19 @@ def sees_generation(ctx: Ctx, public_id: str) -> bool:
     return ctx.session.exec(query).first() is not None
 
 
+def is_file_of_image(object_id: str) -> ColumnElement[bool]:
+    """Condition on GenerationImage: this file of bucket `outputs` is the picture, or a thumbnail of it."""
+    columns = (GenerationImage.object_id, GenerationImage.thumb_small_id, GenerationImage.thumb_large_id)
+    return sa.or_(*(col(column) == object_id for column in columns))
+
+
 def sees_output(ctx: Ctx, object_id: str) -> bool:
     """Whether the actor may fetch this file of bucket `outputs`."""
     image = GenerationImage
     query = (
         select(image.id)
         .join(Generation, col(Generation.id) == col(image.generation_id))
-        .where(
-            sa.or_(
-                col(image.object_id) == object_id,
-                col(image.thumb_small_id) == object_id,
-                col(image.thumb_large_id) == object_id,
-            ),
-            visible(ctx),
-        )
+        .where(is_file_of_image(object_id), visible(ctx))
     )
     return ctx.session.exec(query).first() is not None
 
