@@ -5,7 +5,7 @@ import time
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.browser import Watched
 from tests.pages.conftest import OpenPage, Site
@@ -65,8 +65,8 @@ def expect_sheet(client: httpx.Client, card: str) -> None:
         time.sleep(0.1)
 
 
-def titles(page: Page) -> list[str]:
-    return page.locator("vs-gallery-detail .vs-tile .vs-tile-info > b").all_inner_texts()
+def titles(page: Page) -> Locator:
+    return page.locator("vs-gallery-detail .vs-tile .vs-tile-info > b")
 
 
 def test_a_card_shows_copies_and_leads_on(open_page: OpenPage, site: Site) -> None:
@@ -153,7 +153,7 @@ def test_a_gallery_is_arranged_by_buttons_and_by_dragging(open_page: OpenPage, s
     page = open_page(f"/galleries?id={gallery}", email=curator)
     tiles = page.locator("vs-gallery-detail .vs-tile[data-index]")
     expect(tiles).to_have_count(4)
-    assert titles(page) == ["Aone", "Btwo", "Cthree", "Dfour"]
+    expect(titles(page)).to_have_text(["Aone", "Btwo", "Cthree", "Dfour"])
     page.get_by_role("button", name="Arrange").click()
     page.get_by_role("button", name="Move back: Aone").click()
     expect(tiles.first).to_contain_text("Btwo")
@@ -163,7 +163,7 @@ def test_a_gallery_is_arranged_by_buttons_and_by_dragging(open_page: OpenPage, s
     expect(page.locator(".toast", has_text="Order saved")).to_be_visible()
     page.reload()
     expect(tiles.first).to_contain_text("Dfour")
-    assert titles(page) == ["Dfour", "Btwo", "Aone", "Cthree"]
+    expect(titles(page)).to_have_text(["Dfour", "Btwo", "Aone", "Cthree"])
     page.get_by_role("button", name="Arrange").click()
     page.get_by_role("button", name="Take out of the gallery: Btwo").click()
     expect(tiles).to_have_count(3)

@@ -13,10 +13,6 @@ from visionsuit.core.actor import Role
 pytestmark = pytest.mark.browser
 
 
-def titles(page: Page) -> list[str]:
-    return page.locator(".vs-tile[data-index] .vs-tile-info > b").all_inner_texts()
-
-
 def tiles(page: Page) -> Locator:
     return page.locator(".vs-tile[data-index]")
 
