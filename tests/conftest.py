@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from tests.browser import browser, watched  # noqa: F401  (fixtures)
-from tests.postgres import find_binaries, fresh_database, make_template, running_server
+from tests.postgres import find_binaries, reused_database, running_server
 from tests.s3server import serve_s3
 from visionsuit.accounts.tables import Account
 from visionsuit.core.actor import GUEST, SYSTEM, Actor, Role
@@ -86,15 +86,19 @@ def postgres_server() -> Iterator[str]:
     if binaries is None:
         pytest.skip("PostgreSQL's programs are not installed (apt install postgresql)")
     with running_server(binaries) as server:
-        make_template(server)
         yield server
 
 
+@pytest.fixture(scope="session")
+def _postgres_database(postgres_server: str) -> Iterator[Callable[[], str]]:
+    with reused_database(postgres_server) as emptied:
+        yield emptied
+
+
 @pytest.fixture
-def postgres_url(postgres_server: str) -> Iterator[str]:
-    """Address of a fresh PostgreSQL database with the schema."""
-    with fresh_database(postgres_server) as url:
-        yield url
+def postgres_url(_postgres_database: Callable[[], str]) -> str:
+    """Address of a PostgreSQL database with the schema and no row. Who changes the schema takes `fresh_database`."""
+    return _postgres_database()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +15,6 @@ import sqlalchemy as sa
 
 from visionsuit.db import create_schema, open_database
 
-TEMPLATE = "with_schema"
 #: Runs a test, or with `pytestmark` a module, on SQLite and on PostgreSQL: `runtime` is on that database.
 both_databases = pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
 
@@ -44,7 +43,8 @@ def running_server(binaries: Path) -> Iterator[str]:
         assert done.returncode == 0, f"{command[0]} failed: {done.stderr}{done.stdout}"
 
     try:
-        run(str(binaries / "initdb"), "-D", str(data), "-U", "tester", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8")
+        how = ("-U", "tester", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+        run(str(binaries / "initdb"), "-D", str(data), *how)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -59,31 +59,77 @@ def running_server(binaries: Path) -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def make_template(server: str) -> None:
-    """A database with the schema, to be copied for each test."""
-    _statement(server, f"CREATE DATABASE {TEMPLATE}")
-    database = open_database(_named(server, TEMPLATE))
-    create_schema(database)
-    database.dispose()
+@contextmanager
+def fresh_database(server: str) -> Iterator[str]:
+    """Address of a database of its own, without a table."""
+    name = _new_name()
+    with _autocommit(server) as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+        try:
+            yield _named(server, name)
+        finally:
+            connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @contextmanager
-def fresh_database(server: str) -> Iterator[str]:
-    """Address of a database with the schema and no row."""
-    name = f"test_{uuid.uuid4().hex}"
-    _statement(server, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
-    try:
-        yield _named(server, name)
-    finally:
-        _statement(server, f"DROP DATABASE {name} WITH (FORCE)")
+def reused_database(server: str) -> Iterator[Callable[[], str]]:
+    """Each call answers the address of a database with the schema and no row: always the same one, emptied, which takes
+    a fifth of the time of a fresh one and of what its first connection has to read. It has another name each time, so
+    that nobody whom a test left behind writes into the next one."""
+    with fresh_database(server) as address, _autocommit(server) as connection:
+        database = open_database(address)
+        create_schema(database)
+        database.dispose()
+        first = name = address.rpartition("/")[2]
+
+        def rename(to: str) -> None:
+            nonlocal name
+            connection.exec_driver_sql(
+                f"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{name}'"
+            )
+            connection.exec_driver_sql(f"ALTER DATABASE {name} RENAME TO {to}")
+            name = to
+
+        def emptied() -> str:
+            rename(_new_name())
+            with _autocommit(_named(server, name)) as inside:
+                _take_all_rows_out(inside)
+            return _named(server, name)
+
+        try:
+            yield emptied
+        finally:
+            rename(first)
+
+
+def _take_all_rows_out(connection: sa.Connection) -> None:
+    # Only a table with a page has ever had a row, one that was rolled back included. DELETE is far faster than TRUNCATE
+    # here, which makes new files for every table and index; as a replica, no foreign key asks for an order.
+    written = connection.exec_driver_sql(
+        "SELECT string_agg(format('DELETE FROM %%I', relname), ';') FROM pg_class "
+        "WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND pg_relation_size(oid) > 0"
+    ).scalar()
+    if written:
+        connection.exec_driver_sql(f"SET session_replication_role = replica; {written}")
+    connection.exec_driver_sql(
+        "SELECT setval(format('%%I', sequencename)::regclass, start_value, false) FROM pg_sequences "
+        "WHERE schemaname = 'public' AND last_value IS NOT NULL"
+    )
+
+
+def _new_name() -> str:
+    return f"test_{uuid.uuid4().hex}"
 
 
 def _named(server: str, name: str) -> str:
-    return server.rsplit("/", 1)[0] + f"/{name}"
+    return server.rpartition("/")[0] + f"/{name}"
 
 
-def _statement(server: str, sql: str) -> None:
-    engine = sa.create_engine(server.replace("postgresql:", "postgresql+psycopg:"), isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.exec_driver_sql(sql)
-    engine.dispose()
+@contextmanager
+def _autocommit(address: str) -> Iterator[sa.Connection]:
+    engine = sa.create_engine(address.replace("postgresql:", "postgresql+psycopg:"), isolation_level="AUTOCOMMIT")
+    try:
+        with engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()

@@ -1,5 +1,8 @@
 """A migrated database is what the tables say, on both databases."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
@@ -7,27 +10,24 @@ from alembic.migration import MigrationContext
 from sqlmodel import SQLModel
 
 import visionsuit.tables  # noqa: F401
+from tests.postgres import fresh_database
 from visionsuit.db import create_schema, migrate, open_database
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def address(request: pytest.FixtureRequest, tmp_path) -> str:
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'migrated.db'}"
-    url = request.getfixturevalue("postgres_url")
-    database = open_database(url)
-    with database.begin() as connection:
-        connection.execute(sa.text("DROP SCHEMA public CASCADE"))
-        connection.execute(sa.text("CREATE SCHEMA public"))
-    database.dispose()
-    return url
+        yield f"sqlite:///{tmp_path / 'migrated.db'}"
+        return
+    with fresh_database(request.getfixturevalue("postgres_server")) as url:
+        yield url
 
 
 def tables_of(database: sa.Engine) -> set[str]:
     return {name for name in sa.inspect(database).get_table_names() if name != "alembic_version"}
 
 
-def test_migrated_is_what_the_code_says(address: str, tmp_path) -> None:
+def test_migrated_is_what_the_code_says(address: str, tmp_path: Path) -> None:
     database = open_database(address)
     migrate(database)
     migrate(database)  # twice is no error
