@@ -179,9 +179,19 @@ def as_(runtime: Runtime) -> Iterator[Callable[[Actor], Ctx]]:
         yield lambda actor: stack.enter_context(runtime.open_ctx(actor, read_only=True))
 
 
+@pytest.fixture(scope="session")
+def _shared_api(sqlite_template: Path) -> FastAPI:
+    settings = Settings(_env_file=None, data_dir=sqlite_template.parent, worker=False)  # type: ignore[call-arg]
+    database = open_database(f"sqlite:///{sqlite_template}")
+    storage = FolderStorage(settings.storage_folder)
+    return create_api(Runtime(settings=settings, database=database, storage=storage, engine=MockEngine(), secret=b""))
+
+
 @pytest.fixture
-def api(runtime: Runtime) -> FastAPI:
-    return create_api(runtime)
+def api(runtime: Runtime, _shared_api: FastAPI) -> FastAPI:
+    """Routes build themselves when first asked, which takes longer than most tests, and get their runtime with each
+    request: without a worker, which begins and ends with its application, all tests share one."""
+    return create_api(runtime) if runtime.settings.worker else _shared_api
 
 
 @pytest.fixture

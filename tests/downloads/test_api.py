@@ -3,6 +3,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
+from fastapi import FastAPI
 from sqlmodel import select
 from starlette.testclient import TestClient
 
@@ -13,7 +14,7 @@ from visionsuit.core.config import StorageSettings
 from visionsuit.core.ids import new_id
 from visionsuit.downloads.serving import SmallFiles, content_disposition
 from visionsuit.images.service import create_image
-from visionsuit.main import create_api, guarded
+from visionsuit.main import guarded
 from visionsuit.modelcards.queries import get_card, list_versions
 from visionsuit.modelcards.service import create_card
 from visionsuit.objects import service as objects
@@ -160,13 +161,13 @@ def test_other_types_are_never_shown(runtime: Runtime, people: People, client: T
 
 
 @pytest.fixture(params=["folder", "s3"])
-def any_client(request: pytest.FixtureRequest, runtime: Runtime) -> Iterator[tuple[Runtime, TestClient]]:
+def any_client(request: pytest.FixtureRequest, api: FastAPI, runtime: Runtime) -> Iterator[tuple[Runtime, TestClient]]:
     if request.param == "s3":
         settings: StorageSettings = request.getfixturevalue("s3_settings")
         storage = S3Storage(settings.model_copy(update={"bucket_prefix": f"d{secrets.token_hex(4)}-"}))
         storage.prepare()
         runtime = replace(runtime, storage=storage)
-    served = guarded(create_api(runtime), runtime)
+    served = guarded(api, runtime)
     with TestClient(served, base_url="http://127.0.0.1:7860") as client:  # type: ignore[arg-type]
         yield runtime, client
 

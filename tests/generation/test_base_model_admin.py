@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from sqlmodel import col, select
 from starlette.testclient import TestClient
 
@@ -28,7 +29,7 @@ from visionsuit.generation.base_models import list_offered, ref_of, sync_base_mo
 from visionsuit.generation.order import LoraOrder
 from visionsuit.generation.tables import BaseModel, Generation
 from visionsuit.jobs.tables import Job
-from visionsuit.main import create_api, guarded
+from visionsuit.main import guarded
 from visionsuit.runtime import Runtime
 
 Ask = Callable[..., Any]
@@ -53,8 +54,8 @@ def site(runtime: Runtime, weights: Path, tmp_path: Path) -> Runtime:
 
 
 @pytest.fixture
-def ask(site: Runtime, people: People, bearer: Callable[[Actor], dict[str, str]]) -> Ask:
-    client = TestClient(guarded(create_api(site), site), base_url="http://127.0.0.1:7860")  # type: ignore[arg-type]
+def ask(site: Runtime, api: FastAPI, people: People, bearer: Callable[[Actor], dict[str, str]]) -> Ask:
+    client = TestClient(guarded(api, site), base_url="http://127.0.0.1:7860")  # type: ignore[arg-type]
 
     def call(method: str, path: str, json: Any = None, status: int | None = None, who: Actor | None = None) -> Any:
         headers = bearer(who or people.admin)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from pydantic import SecretStr
 from safetensors.torch import save_file
 from starlette.testclient import TestClient
@@ -26,7 +27,7 @@ from visionsuit.generation import hub as hub_module
 from visionsuit.generation.base_model_fetch import fetching_dir
 from visionsuit.generation.hub import HubFile, HubRepo, is_allowed
 from visionsuit.generation.hub_choice import choose_folder
-from visionsuit.main import create_api, guarded
+from visionsuit.main import guarded
 from visionsuit.runtime import Runtime
 from visionsuit.schedule import create_fetcher
 
@@ -62,10 +63,10 @@ def fetcher(site: Runtime) -> Iterator[None]:
 
 
 @pytest.fixture
-def ask(site: Runtime, people: People, bearer: Callable[..., dict[str, str]]) -> Iterator[Ask]:
+def ask(site: Runtime, api: FastAPI, people: People, bearer: Callable[..., dict[str, str]]) -> Iterator[Ask]:
     """`ask("POST", "", json)` on /api/base-models as an administrator."""
     headers = bearer(people.admin)
-    app = guarded(create_api(site), site)
+    app = guarded(api, site)
     with TestClient(app, base_url="http://127.0.0.1:7860") as client:  # type: ignore[arg-type]
 
         def call(method: str, path: str, json: Any = None, status: int | None = None) -> Any:

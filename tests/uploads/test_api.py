@@ -7,10 +7,11 @@ import secrets
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from fastapi import FastAPI
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from sqlmodel import col, func, select
@@ -21,7 +22,7 @@ from tests.uploads.weights import make_lora, make_picture
 from visionsuit.core.actor import SYSTEM, Actor
 from visionsuit.core.config import StorageSettings
 from visionsuit.images.tables import Image as ImageRow
-from visionsuit.main import create_api, guarded
+from visionsuit.main import guarded
 from visionsuit.media import png
 from visionsuit.modelcards.tables import ModelCard
 from visionsuit.objects.tables import StorageObject
@@ -55,13 +56,6 @@ def runtime(request: pytest.FixtureRequest, runtime: Runtime) -> Runtime:
         for part in storage._client.list_multipart_uploads(Bucket=storage._name(bucket)).get("Uploads", ()):
             storage.abandon(bucket, part["Key"])
     return replace(runtime, storage=storage)
-
-
-@pytest.fixture
-def client(runtime: Runtime) -> Iterator[TestClient]:
-    served = guarded(create_api(runtime), runtime)
-    with TestClient(served, base_url="http://127.0.0.1:7860") as client:  # type: ignore[arg-type]
-        yield client
 
 
 @pytest.fixture
@@ -424,11 +418,11 @@ def test_names_are_only_text(runtime: Runtime, client: TestClient, curator: dict
     assert_rows_and_files_agree(runtime)
 
 
-def test_limits_come_from_the_settings(runtime: Runtime, people: People, bearer: Bearer) -> None:
+def test_limits_come_from_the_settings(runtime: Runtime, api: FastAPI, people: People, bearer: Bearer) -> None:
     limits = runtime.settings.limits.model_copy(update={"weights_bytes": 5000, "image_bytes": 3000})
     small = replace(runtime, settings=runtime.settings.model_copy(update={"limits": limits}))
     headers = bearer(people.curator)
-    with TestClient(guarded(create_api(small), small), base_url="http://127.0.0.1:7860") as client:  # type: ignore[arg-type]
+    with TestClient(guarded(api, small), base_url="http://127.0.0.1:7860") as client:  # type: ignore[arg-type]
         answer = send_model(client, headers, make_lora(rank=8))
         assert (answer.status_code, code(answer)) == (413, "file_too_large")
         assert "4.88 KB" in answer.json()["error"]["message"]
