@@ -103,6 +103,7 @@ class TestRegister:
         statuses = [client.post("/api/auth/register", json=JOIN).status_code for _ in range(20)]
         assert statuses == [409] * 19 + [429]
 
+    @pytest.mark.usefixtures("slow_hashes")
     def test_two_at_once(self, browser: Callable[[], TestClient]) -> None:
         barrier = threading.Barrier(4)
         statuses: list[int] = []

@@ -45,6 +45,7 @@ def test_halves_of_characters_are_hashed_too() -> None:
     assert not verify_password("\ud801secret!", hashed("\ud800secret!"))
 
 
+@pytest.mark.usefixtures("slow_hashes")
 def test_hash_is_salted_and_costs_what_it_should() -> None:
     first, second = hash_password("password"), hashed("password")
     assert first != second
@@ -58,6 +59,7 @@ def test_no_password_matches_no_hash(stored: str | None) -> None:
     assert not verify_password("", stored)
 
 
+@pytest.mark.usefixtures("slow_hashes")
 def test_unknown_account_takes_as_long_as_a_known_one() -> None:
     known = hash_password("password")
     verify_password("warm-up", None)

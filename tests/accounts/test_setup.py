@@ -72,6 +72,7 @@ class TestLink:
         token = str(prepare_first_admin(runtime)).partition("=")[2]
         assert client.post("/api/auth/setup", json={**BODY, "token": token}).status_code == 201
 
+    @pytest.mark.usefixtures("slow_hashes")
     def test_used_by_one_of_many_at_once(self, runtime: Runtime) -> None:
         token = str(prepare_first_admin(runtime)).partition("=")[2]
         barrier = threading.Barrier(3)
