@@ -18,6 +18,7 @@ from sqlmodel import col, func, select
 from starlette.testclient import TestClient
 
 from tests.conftest import People
+from tests.s3server import empty_buckets
 from tests.uploads.weights import make_lora, make_picture
 from visionsuit.core.actor import SYSTEM, Actor
 from visionsuit.core.config import StorageSettings
@@ -50,11 +51,7 @@ def runtime(request: pytest.FixtureRequest, runtime: Runtime) -> Runtime:
     if request.param == "folder":
         return runtime
     storage: S3Storage = request.getfixturevalue("s3")
-    for bucket in Bucket:
-        for left in list(storage.list_objects(bucket)):
-            storage.delete(bucket, left.object_id)
-        for part in storage._client.list_multipart_uploads(Bucket=storage._name(bucket)).get("Uploads", ()):
-            storage.abandon(bucket, part["Key"])
+    empty_buckets(storage._prefix)
     return replace(runtime, storage=storage)
 
 
