@@ -169,7 +169,10 @@ class Batch:
         for number, row in enumerate(self.rows):
             try:
                 slot = 0 if self.key.shape else number
-                self._advance([row], self._call([row], self._plan_of([row], self._forwards_alone(slot, row))))
+                own = self._own_forwards(slot, row)
+                if row.mix.key and self._merged is None:
+                    own = self._slot_forwards(slot, slot + 1)
+                self._advance([row], self._call([row], self._plan_of([row], own, slot)))
             except Exception as error:  # this is the one
                 row.ticket.fail(error)
         self.drop_withdrawn()
@@ -280,18 +283,29 @@ class Batch:
             self._pool = self.model.loras.lease_pool(self.key.rows, self.key.shape.rank if self.key.shape else 0)
         return self._pool
 
-    def _forwards_alone(self, slot: int, row: Row) -> Forwards:
+    def _own_forwards(self, slot: int, row: Row) -> Forwards:
+        """For nobody but the picture in this slot."""
         if not row.mix.key:
             return []
         if self._merged is not None:
             return self.model.loras.merged.take(self, row.mix)
         self._slots().write(slot, row.mix.key, row.mix.parts)
-        return self._slot_forwards(slot, slot + 1)
+        return self._slots().forwards(slot, slot + 1)
 
-    def _plan_of(self, rows: list[Row], forwards: Forwards) -> _Plan:
+    def _plan_of(self, rows: list[Row], forwards: Forwards, first_slot: int = 0) -> _Plan:
         padded = self._padded(rows)
+        inputs = join([row.inputs for row in padded])
+        loras = self.model.loras
+        if loras.keeps_projections([row.inputs.embeds for row in padded]):
+            for slot, row in enumerate(rows, first_slot):
+                if not row.inputs.projected:
+                    # One by one, so that they do not depend on who is beside them.
+                    loras.unet.bind(self._own_forwards(slot, row))
+                    row.inputs.projected.extend(loras.prompt_layers.project(row.inputs.embeds))
+            projected = [row.inputs.projected for row in padded]
+            forwards = loras.prompt_layers.replace(forwards, inputs["encoder_hidden_states"], projected)
         guidance = torch.tensor([row.guidance for row in padded], dtype=torch.float32, device=self.model.device)
-        return _Plan(forwards, join([row.inputs for row in padded]), guidance.view(-1, 1, 1, 1))
+        return _Plan(forwards, inputs, guidance.view(-1, 1, 1, 1))
 
     @property
     def _call_key(self) -> CallKey:

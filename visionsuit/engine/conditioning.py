@@ -1,7 +1,7 @@
 """What the UNet is told beside the latent: text embeddings, sizes, guidance; encoded once per prompt and LoRA mix."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,12 +22,14 @@ class Inputs:
         embeds: [k, tokens, width].
         pooled: [k, width] for SDXL and SD 3, and time_ids: [k, 6] for SDXL, else None.
         guidance: [k, width], for distilled models that take the scale as an input, else None.
+        projected: what the prompt layers make of `embeds` under the request's LoRAs, once it was calculated.
     """
 
     embeds: torch.Tensor
     pooled: torch.Tensor | None
     time_ids: torch.Tensor | None
     guidance: torch.Tensor | None
+    projected: list[torch.Tensor] = field(default_factory=list, compare=False, repr=False)
 
     @property
     def rows(self) -> int:

@@ -20,6 +20,7 @@ from visionsuit.engine.devices import Device
 from visionsuit.engine.lora_names import Component, ModuleIndex, Shape
 from visionsuit.engine.lora_packs import Layout, Mix, MixKey, Pack, PackCache, mix_key, mix_of
 from visionsuit.engine.merge_policy import CallKey, MergePolicy
+from visionsuit.engine.prompt_layers import PromptLayers
 from visionsuit.engine.slots import MAX_RANK, Forwards, SlotPool, fold, ranks_of
 
 
@@ -256,6 +257,7 @@ class ModelLoras:
 
     Attributes:
         budget_bytes: slots of all batches together, on the device.
+        prompt_layers: of the UNet.
     """
 
     def __init__(
@@ -276,6 +278,7 @@ class ModelLoras:
         weights = [parameter for module in modules.values() for parameter in module.parameters()]
         self.budget_bytes = max(2**28, sum(weight.numel() * weight.element_size() for weight in weights) // 2)
         self.unet = self.adapted[self.denoiser]
+        self.prompt_layers = PromptLayers(modules[self.denoiser])
         self.policy = MergePolicy()
         self.sizes = BatchSizes()
         self.merged = MergedWeights(self.unet, self.policy, self.budget_bytes // 4)
@@ -345,6 +348,10 @@ class ModelLoras:
             return False
         extra = self.merged.extra_bytes(mix)
         return not extra or extra * 2 < self._device.free_memory()
+
+    def keeps_projections(self, embeds: Sequence[torch.Tensor]) -> bool:
+        """Whether what the UNet makes of these prompts alone, [k, tokens, width] each, is kept between steps."""
+        return bool(self.prompt_layers.layers) and self.prompt_layers.fits(embeds, self._device.free_memory())
 
     def free_memory(self) -> None:
         """Give up what is only kept for speed."""
