@@ -344,7 +344,7 @@ def latency(subject: Subject, count: int = 200, parts: int = 2) -> Iterator[Figu
             start = time.perf_counter()
 
             def person(place: int) -> None:
-                number, due = numbers[place], start + arrivals[place]
+                number, due = numbers[place], start + float(arrivals[place])
                 time.sleep(max(0.0, due - time.perf_counter()))
                 if one_at_a_time:
                     with turn:
