@@ -352,7 +352,7 @@ function toastRegion() {
  * A short message at the edge. @param {string} text @param {"info"|"ok"|"warn"|"error"} kind
  * @param {{timeout?: number, action?: {label: string, href?: string, run?: () => void}}} options
  */
-export function toast(text, kind = "info", { timeout = kind === "error" ? 8000 : 4500, action } = {}) {
+export function toast(text, kind = "info", { action, timeout = action ? 10000 : kind === "error" ? 8000 : 4500 } = {}) {
   const note = fragment(html`<div class="toast" data-kind="${kind}" role="${kind === "error" ? "alert" : "status"}">
     ${icon(TOAST_ICONS[kind] || "info")}<span class="toast-text">${text}</span>
     ${action && (action.href ? html`<a class="toast-action" href="${action.href}">${action.label}</a>` : html`<button type="button" class="toast-action">${action.label}</button>`)}

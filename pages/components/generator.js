@@ -459,7 +459,8 @@ class Generator extends View {
       const jobs = new Map([...active.items, ...latest.items].map((job) => [job.id, job]));
       const old = [...jobs.values()].sort((a, b) => b.created_at.localeCompare(a.created_at)).map((job) => job.id);
       this.#order = [...this.#order, ...old.filter((id) => !this.#order.includes(id))];
-      for (const job of jobs.values()) this.#feed.take(job);
+      // What was sent or has moved on since these answers is known better.
+      for (const job of jobs.values()) if (!this.#feed.jobs.has(job.id)) this.#feed.take(job);
       if (!this.#shown) this.#show(this.#order.find((id) => isActive(jobs.get(id) ?? {})) ?? this.#order[0] ?? null);
     } catch (error) {
       // Without them one can still render; a guest has none.

@@ -87,6 +87,7 @@ export function pickLoras({ baseModel, chosen, most, add, remove }) {
     grid.reload();
   };
   bar.addEventListener("search-text", (event) => {
+    if (event.detail === state.q) return;
     state.q = event.detail;
     again();
   });

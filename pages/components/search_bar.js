@@ -14,8 +14,10 @@ export class SearchBar extends View {
   #tags = [];
   #active = -1;
   #asking = null;
-  #announce = debounce((text) => this.#send("search-text", text), WAIT_MS);
-  #suggest = debounce((text) => this.#fetchTags(text), WAIT_MS);
+  #wants = false;
+  // Both ask for what is in the field then: it may have been picked, committed or cleared since the last key.
+  #announce = debounce(() => this.#send("search-text", this.input.value.trim()), WAIT_MS);
+  #suggest = debounce(() => this.#wants && this.#fetchTags(), WAIT_MS);
 
   start() {
     if (!this.input) this.#build();
@@ -35,9 +37,9 @@ export class SearchBar extends View {
       this.#pick(Number(option.dataset.index));
     });
     this.listen(this, "focusout", (event) => {
-      if (!this.contains(event.relatedTarget)) this.#offer([]);
+      if (!this.contains(event.relatedTarget)) this.#fold();
     });
-    this.on("focusin", "input", () => this.#suggest(this.input.value));
+    this.on("focusin", "input", () => this.#ask());
   }
 
   get value() {
@@ -86,14 +88,26 @@ export class SearchBar extends View {
 
   #typed() {
     this.#mark();
-    this.#announce(this.input.value.trim());
-    this.#suggest(this.input.value);
+    this.#announce();
+    this.#ask();
+  }
+
+  #ask() {
+    this.#wants = true;
+    this.#suggest();
+  }
+
+  /** Take the offer back, and what is being asked for it. */
+  #fold() {
+    this.#wants = false;
+    this.#asking?.abort();
+    this.#offer([]);
   }
 
   #clear() {
     this.input.value = "";
     this.#mark();
-    this.#offer([]);
+    this.#fold();
     this.#send("search-text", "");
     this.input.focus();
   }
@@ -145,7 +159,7 @@ export class SearchBar extends View {
     if (!tag) return;
     this.input.value = this.input.value.replace(/\S*$/, "").trim();
     this.#mark();
-    this.#offer([]);
+    this.#fold();
     this.#send("search-tag", { name: tag.name, text: this.input.value });
   }
 
@@ -166,13 +180,13 @@ export class SearchBar extends View {
       event.preventDefault();
       if (open && this.#active >= 0) this.#pick(this.#active);
       else {
-        this.#offer([]);
+        this.#fold();
         this.#send("search-commit", this.input.value.trim());
       }
     } else if (event.key === "Escape") {
       event.preventDefault();
       event.stopPropagation();
-      if (open) this.#offer([]);
+      if (open) this.#fold();
       else if (this.input.value) this.#clear();
       else this.input.blur();
     }
