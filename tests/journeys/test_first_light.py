@@ -5,6 +5,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser import comes_true, fits
 from tests.journeys.conftest import NewVisitor, Visitor
 from tests.journeys.files import kohya_lora
 from tests.pages.files import png
@@ -133,7 +134,7 @@ def render_with_both(person: Visitor) -> Page:
     expect(page.locator("vs-job[data-status=completed] img").first).to_be_visible(timeout=RENDERED_MS)
     expect(page.locator(".vs-job-facts")).to_contain_text("seed 4711")
     expect(page.locator(".vs-job-facts")).to_contain_text("Northern light -0.35")
-    assert page.locator("vs-job img").first.evaluate("picture => picture.decode().then(() => picture.naturalWidth)") > 0
+    comes_true(page.locator("vs-job[data-status=completed] img").first, "image => image.complete && image.naturalWidth")
     return page
 
 
@@ -142,7 +143,7 @@ def save_to_gallery(page: Page, title: str) -> None:
     page.get_by_label("Name of the new gallery").fill(title)
     page.get_by_role("radio", name="Public").check()
     page.locator("dialog").get_by_role("button", name="Save", exact=True).click()
-    expect(page.locator(".toast")).to_contain_text(f"Saved to “{title}”")
+    expect(page.locator(".toast", has_text=f"Saved to “{title}”")).to_be_visible()
     expect(page.get_by_role("button", name="Saved")).to_be_visible()
 
 
@@ -169,14 +170,14 @@ def close_and_come_back(page: Page, person: Visitor) -> None:
     back.get_by_role("link", name="History").first.click()
     tiles = back.locator(".vs-render")
     expect(tiles).to_have_count(3)
-    states = tiles.evaluate_all("tiles => tiles.map((tile) => tile.dataset.state)")
-    assert states == ["completed", "cancelled", "completed"]
+    for number, state in enumerate(("completed", "cancelled", "completed")):
+        expect(tiles.nth(number)).to_have_attribute("data-state", state, timeout=RENDERED_MS)
     expect(tiles.last).to_contain_text("red heart, papercut")
 
 
 def log_out(person: Visitor) -> None:
     page = person.context.pages[-1]
-    page.locator(".sidebar .account").click()
+    page.locator(".sidebar button.account").click()
     page.get_by_role("menuitem", name="Log out").click()
     expect(page.locator(".sidebar .account-guest")).to_be_visible()
     page.goto("/history")
@@ -202,7 +203,7 @@ def find_as_guest(guest: Visitor) -> None:
     expect(lightbox.locator(".vs-recipe")).to_contain_text("red heart, papercut")
     expect(lightbox.locator(".vs-recipe-loras")).to_contain_text("Northern light")
     lightbox.get_by_role("button", name="Copy prompt").click()
-    expect(page.locator(".toast")).to_contain_text("copied")
+    expect(page.locator(".toast", has_text="copied")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()") == "red heart, papercut"
     lightbox.get_by_role("link", name="Page").click()
     expect(page.locator("vs-image-detail h1")).to_be_visible()
@@ -225,16 +226,17 @@ def test_the_main_path_on_a_phone(server: Server, visitor: NewVisitor) -> None:
     expect(page.get_by_role("button", name="Account of Pia")).to_be_visible()
     page.locator(".tabbar").get_by_role("link", name="Generate").click()
     idea = page.locator(".vs-suggestions .chip").first
-    words = idea.inner_text()
+    expect(idea).not_to_be_empty()
+    words = str(idea.get_attribute("data-suggest"))
     idea.click()
     page.get_by_label("Steps", exact=True).last.fill("4")
     page.locator("[data-send]").click()
     picture = page.locator("vs-job[data-status=completed] img").first
     expect(picture).to_be_visible(timeout=RENDERED_MS)
     expect(picture).to_be_in_viewport()
-    fits_the_screen(page)
+    fits(page)
     page.get_by_role("button", name="Save to gallery").click()
-    fits_the_screen(page)
+    fits(page)
     page.get_by_label("Name of the new gallery").fill("Pond")
     page.locator("dialog").get_by_role("button", name="Save", exact=True).click()
     expect(page.locator("dialog")).to_have_count(0)
@@ -243,16 +245,12 @@ def test_the_main_path_on_a_phone(server: Server, visitor: NewVisitor) -> None:
     expect(page).to_have_url(re.compile(r"\?q="))
     tile = page.locator(".vs-grid:not([aria-busy]) .vs-tile[data-index]")
     expect(tile).to_have_count(1)
-    fits_the_screen(page)
+    fits(page)
     tile.tap()
     expect(page.locator("dialog.vs-lightbox")).to_be_visible()
     page.get_by_role("button", name="Recipe").click()
     expect(page.locator(".vs-lightbox-rail .vs-recipe")).to_contain_text(words)
-    fits_the_screen(page)
+    fits(page)
     page.go_back()
     expect(page.locator("dialog.vs-lightbox")).to_have_count(0)
     expect(tile).to_have_count(1)
-
-
-def fits_the_screen(page: Page) -> None:
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -1,24 +1,14 @@
 """The program killed in the middle of a render: whoever asked for it gets it, once."""
 
-import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.browser import until
 from tests.server import Server
 
 STARTS_AND_RENDERS_S = 150
-
-
-def until(condition: Callable[[], Any], what: str, seconds: float = STARTS_AND_RENDERS_S) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.05)
-    return found
 
 
 @pytest.mark.timeout(400)
@@ -29,12 +19,16 @@ def test_a_render_killed_half_way_is_there_once_after_the_restart(tmp_path: Path
     try:
         with closing(server.start().admin()) as client:
             address = client.post("/api/generations", json=order).headers["Location"]
-            until(lambda: client.get(address).json()["step"] >= 3, "the render's third step")
+            until(lambda: client.get(address).json()["step"] >= 3, "the render's third step", STARTS_AND_RENDERS_S)
             waiting = client.post("/api/generations", json={**order, "steps": 2}).headers["Location"]
         server.kill()
         with closing(server.start().admin()) as client:
             for place in (address, waiting):
-                until(lambda place=place: client.get(place).json()["status"] == "completed", "the end of the render")
+                until(
+                    lambda place=place: client.get(place).json()["status"] == "completed",
+                    "the end of the render",
+                    STARTS_AND_RENDERS_S,
+                )
             renders = client.get("/api/generations").json()["items"]
             assert sorted(len(render["images"]) for render in renders) == [1, 1]
             images = [image for render in renders for image in render["images"]]

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, Page
 from sqlmodel import select
 
 from pages.shell import build_ui, mount
@@ -112,9 +112,9 @@ OpenPage = Callable[..., Page]
 
 
 class BrowserSessions:
-    """Browser sessions that are used again. What was fetched stays; pages, cookies, rights and all they kept go.
+    """Browser sessions that are used again, with their page: a new page takes as long as what it shows.
 
-    Each has a page that stays open: beside it, others need no process of their own, which is half of their time.
+    What was fetched stays; cookies, rights and all that was kept go.
     """
 
     def __init__(self, browser: Browser) -> None:
@@ -122,26 +122,32 @@ class BrowserSessions:
         self._free: dict[tuple[str, int, int], list[Page]] = {}
 
     @contextmanager
-    def lend(self, url: str, width: int, height: int) -> Iterator[BrowserContext]:
+    def lend(self, url: str, width: int, height: int) -> Iterator[Page]:
         """One that nobody else has meanwhile."""
         free = self._free.setdefault((url, width, height), [])
-        first = free.pop() if free else self._new(url, width, height)
-        context = first.context
-        yield context
-        for page in context.pages:
-            if page != first:
-                page.close()
-        first.evaluate("localStorage.clear()")
-        context.clear_cookies()
-        context.clear_permissions()
-        free.append(first)
+        page = free.pop() if free else self._new(url, width, height)
+        yield page
+        page.unroute_all(behavior="ignoreErrors")
+        # Nothing of the interface runs there that would write again what is cleared.
+        page.goto("/health")
+        page.evaluate("localStorage.clear(); sessionStorage.clear()")
+        page.mouse.move(0, 0)
+        page.set_viewport_size({"width": width, "height": height})
+        page.context.clear_cookies()
+        page.context.clear_permissions()
+        free.append(page)
+
+    @contextmanager
+    def make(self, url: str, width: int, height: int) -> Iterator[Page]:
+        """One that nobody has afterwards."""
+        page = self._new(url, width, height)
+        yield page
+        page.context.close()
 
     def _new(self, url: str, width: int, height: int) -> Page:
         context = self._browser.new_context(base_url=url, viewport={"width": width, "height": height})
         context.set_default_timeout(PATIENCE_MS)
-        page = context.new_page()
-        page.goto("/health")
-        return page
+        return context.new_page()
 
 
 @pytest.fixture(scope="session")
@@ -151,16 +157,29 @@ def browser_sessions(browser: Browser) -> BrowserSessions:
 
 @pytest.fixture
 def open_page(site: Site, browser_sessions: BrowserSessions, watched: Watched) -> Iterator[OpenPage]:
-    """`open_page("/models", email=..., width=390)` -> a page of its own browser session, signed in if asked."""
+    """`open_page("/models", email=..., width=390)` -> the page of a browser session of its own, signed in if asked."""
+    pages: list[Page] = []
     with ExitStack() as lent:
 
-        def open_at(path: str = "/", *, email: str | None = None, width: int = 1400, height: int = 900) -> Page:
-            context = lent.enter_context(browser_sessions.lend(site.url, width, height))
-            if email:
-                context.add_cookies([{"name": SESSION_COOKIE, "value": site.token(email), "url": site.url}])
-            page = context.new_page()
+        def open_at(
+            path: str = "/", *, email: str | None = None, width: int = 1400, height: int = 900, fresh: bool = False
+        ) -> Page:
+            """`fresh`: for what is done to a page or its session for good: init scripts, a clock, CDP."""
+            sessions = browser_sessions.make if fresh else browser_sessions.lend
+            page = lent.enter_context(sessions(site.url, width, height))
+            pages.append(page)
             watched.watch(page)
+            sign_in(page, site, email)
             page.goto(path)
             return page
 
         yield open_at
+    for page in pages:
+        watched.leave(page)
+
+
+def sign_in(page: Page, site: Site, email: str | None) -> None:
+    """From the next thing it loads on, a page is somebody else's; None is a guest."""
+    page.context.clear_cookies()
+    if email:
+        page.context.add_cookies([{"name": SESSION_COOKIE, "value": site.token(email), "url": site.url}])

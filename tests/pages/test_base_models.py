@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser import Watched
+from tests.browser import Watched, comes_true, fits, until
 from tests.engine.tiny import make_tiny_sd
 from tests.engine.tiny_sd3 import make_tiny_sd3
 from tests.hub_server import FakeHub, serve_hub
-from tests.jobs.conftest import until
 from tests.pages.conftest import OpenPage, Site, start_site
 from tests.pages.library import HOSTILE
 from visionsuit.core.actor import Role
@@ -134,7 +133,7 @@ def test_a_model_comes_from_the_hub_and_goes_again(
     expect(page.get_by_role("dialog")).to_contain_text("is deleted from disk: artist--tiny")
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(page.get_by_text("No base model yet")).to_be_visible()
-    assert not folder.exists()
+    until(lambda: not folder.exists(), "the folder's end")
 
 
 def test_a_download_is_stopped_gone_on_with_and_says_why_it_failed(
@@ -146,7 +145,8 @@ def test_a_download_is_stopped_gone_on_with_and_says_why_it_failed(
     add_from_hub(page, "artist/tiny")
     tiny_row = row(page, "artist/tiny")
     expect(tiny_row.get_by_role("progressbar")).to_have_attribute("aria-valuenow", re.compile("[1-9]"))
-    tiny_row.get_by_role("button", name="Cancel").click()
+    with page.expect_response(lambda answer: answer.url.endswith("/cancel")):
+        tiny_row.get_by_role("button", name="Cancel").click()
     release(hub)
     expect(tiny_row).to_contain_text("What came is kept")
     tiny_row.get_by_role("button", name="Go on").click()
@@ -166,7 +166,7 @@ def test_refusals_stand_beside_the_field_they_name(
     shutil.copytree(tiny, site.runtime.settings.models_dir / "found")
     page = open_list(open_page, site)
     page.get_by_role("button", name="Look at the folder").click()
-    expect(page.locator(".toast")).to_contain_text("1 new base model")
+    expect(page.locator(".toast", has_text="1 new base model")).to_be_visible()
     add_from_hub(page, "no repository", Revision="../x")
     expect(page.locator("[data-error=repo_id]")).to_contain_text("owner/name")
     expect(page.get_by_label("Repository")).to_be_focused()
@@ -210,7 +210,7 @@ def test_the_order_is_changed_by_keys_and_what_was_put_there_by_hand_stays(
     expect(headings).to_have_text(["shelf", "found"])
     # At the end of the list, the other way is left to go.
     expect(page.get_by_role("button", name="Move shelf down")).to_be_focused()
-    until(lambda: [item["label"] for item in ask("GET", "/all")["items"]] == ["shelf", "found"])
+    until(lambda: [item["label"] for item in ask("GET", "/all")["items"]] == ["shelf", "found"], "the order")
     page.reload()
     expect(headings).to_have_text(["shelf", "found"])
 
@@ -263,17 +263,13 @@ def test_the_longest_label_fits_on_a_phone(open_page: OpenPage, site: Site, tiny
     ask("PATCH", f"/{items['long']['id']}", {"label": "W" * 180, "description": "w" * 500, "is_default": True})
     page = open_list(open_page, site, width=390, height=844)
     expect(page.locator(".bm")).to_have_count(2)
-
-    def is_wider() -> bool:
-        return bool(page.evaluate("document.documentElement.scrollWidth > innerWidth"))
-
-    assert not is_wider()
+    fits(page)
     page.get_by_role("button", name="Edit W").click()
-    assert page.locator("dialog").evaluate("dialog => dialog.scrollWidth <= dialog.clientWidth")
+    comes_true(page.locator("dialog"), "dialog => dialog.scrollWidth <= dialog.clientWidth")
     page.goto("/generate")
     page.locator("summary", has_text="Advanced").click()
     expect(page.get_by_role("button", name="Back to the defaults of W")).to_be_visible()
-    assert not is_wider()
+    fits(page)
 
 
 @pytest.mark.parametrize("role", [Role.USER, Role.CURATOR])

@@ -1,13 +1,12 @@
 """Pages of one thing: a card, a picture, a gallery. Their owner edits, arranges and deletes; others look and copy."""
 
 import re
-import time
 
 import httpx
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser import Watched
+from tests.browser import Watched, comes_true, fits, until
 from tests.pages.conftest import OpenPage, Site
 from tests.pages.library import HOSTILE, add_gallery, add_lora, add_pictures
 from visionsuit.core.actor import Role
@@ -42,9 +41,8 @@ def test_a_new_lora_shows_how_it_acts(open_page: OpenPage, site: Site, watched: 
         sheet = page.get_by_role("region", name="Test sheet")
         picture = sheet.get_by_role("img")
         picture.scroll_into_view_if_needed()
-        expect(picture).to_have_js_property("complete", True)
-        assert picture.evaluate("image => image.naturalWidth") > 100
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        comes_true(picture, "image => image.complete && image.naturalWidth > 100")
+        fits(page)
         expect(sheet.get_by_role("link", name="Open the render")).to_have_count(0)
         picture.click()
         expect(page.get_by_role("dialog", name="Picture viewer")).to_be_visible()
@@ -56,13 +54,11 @@ def test_a_new_lora_shows_how_it_acts(open_page: OpenPage, site: Site, watched: 
 
 def expect_sheet(client: httpx.Client, card: str) -> None:
     """Wait until the sheet of a card is rendered."""
-    deadline = time.monotonic() + 60
-    while True:
-        found = client.get(f"/api/models/{card}/test-sheets").json()["items"]
-        if found and found[0]["status"] == "completed":
-            return
-        assert time.monotonic() < deadline, found
-        time.sleep(0.1)
+
+    def states() -> list[str]:
+        return [sheet["status"] for sheet in client.get(f"/api/models/{card}/test-sheets").json()["items"]]
+
+    until(lambda: states()[:1] == ["completed"], "the test sheet", seconds=60)
 
 
 def titles(page: Page) -> Locator:
@@ -77,10 +73,10 @@ def test_a_card_shows_copies_and_leads_on(open_page: OpenPage, site: Site) -> No
     expect(page.locator("vs-model-detail h1")).to_have_text("Copper")
     expect(page.locator(".vs-prose strong")).to_have_text("old")
     page.locator("[data-copy]", has_text="copper style").click()
-    expect(page.locator(".toast")).to_contain_text("copied")
+    expect(page.locator(".toast", has_text="copied")).to_be_visible()
     assert copied(page) == "copper style"
     page.get_by_role("button", name="Copy SHA-256").click()
-    expect(page.locator(".toast")).to_contain_text(["Hash copied"])
+    expect(page.locator(".toast", has_text="Hash copied")).to_be_visible()
     with site.client() as client:
         digest = client.get(f"/api/models/{card}").json()["versions"][0]["sha256"]
     assert copied(page) == digest
@@ -93,7 +89,7 @@ def test_a_card_shows_copies_and_leads_on(open_page: OpenPage, site: Site) -> No
     page.get_by_label("Password").fill("correct horse battery")
     page.get_by_role("main").get_by_role("button", name="Log in").click()
     with page.expect_download() as download:
-        page.get_by_role("link", name="Download").click()
+        page.get_by_role("main").get_by_role("link", name=re.compile("^Download")).click()
     assert download.value.suggested_filename == "801.safetensors"
     page.get_by_role("link", name="#metal").click()
     expect(page.locator(".vs-tile[data-index]")).to_have_count(1)
@@ -139,6 +135,7 @@ def test_deleting_says_what_goes(open_page: OpenPage, site: Site) -> None:
     expect(page.locator("dialog")).to_contain_text("“Fleeting one”")
     expect(page.locator("dialog")).to_contain_text("This cannot be undone. Gone is gone.")
     page.locator("dialog").get_by_role("button", name="Cancel").click()
+    expect(page.locator("dialog")).to_have_count(0)
     expect(page.locator("vs-image-detail h1")).to_have_text("Fleeting one")
     page.get_by_role("button", name="Delete").click()
     page.locator("dialog").get_by_role("button", name="Delete").click()
@@ -168,7 +165,7 @@ def test_a_gallery_is_arranged_by_buttons_and_by_dragging(open_page: OpenPage, s
     page.get_by_role("button", name="Take out of the gallery: Btwo").click()
     expect(tiles).to_have_count(3)
     expect(page.locator(".vs-gallery-head")).to_contain_text("3 pictures")
-    page.locator(".toast").get_by_role("button", name="Undo").click()
+    page.locator(".toast", has_text="no longer in this gallery").get_by_role("button", name="Undo").click()
     expect(tiles).to_have_count(4)
     expect(tiles.nth(1)).to_contain_text("Btwo")
 
@@ -182,10 +179,11 @@ def test_a_picture_goes_into_a_gallery_and_is_shown_in_it(open_page: OpenPage, s
     expect(page.locator("dialog [data-field=gallery_title] [role=alert]")).to_contain_text("Name the gallery")
     page.get_by_label("Name of the new gallery").fill("Things I like")
     page.locator("dialog").get_by_role("button", name="Add").click()
-    page.locator(".toast").get_by_role("link", name="Open").click()
+    page.locator(".toast", has_text="Added to").get_by_role("link", name="Open").click()
     expect(page.locator("vs-gallery-detail h1")).to_have_text("Things I like")
     page.locator("vs-gallery-detail .vs-tile a").click()
     expect(page.locator("dialog.vs-lightbox h2")).to_have_text("Wanted picture")
+    expect(page).to_have_url(re.compile(f"image={picture}"))
     address = page.url
     # The address of a picture in a gallery opens on that picture.
     again = open_page(address.removeprefix(site.url), email=member)
@@ -216,7 +214,8 @@ def test_adult_things_show_once_the_switch_is_on(open_page: OpenPage, site: Site
 def test_what_is_gone_or_hidden_says_so(open_page: OpenPage, site: Site, watched: Watched) -> None:
     watched.expected += ["/api/models/", "/api/images/", "/api/galleries/"]
     hidden = add_pictures(site, site.person(Role.CURATOR), ["Hidden"], visibility="private")[0]["id"]
+    page = open_page("/health")
     for address in ("/models?id=nothing", f"/images?id={hidden}", "/galleries?id=nothing"):
-        page = open_page(address)
+        page.goto(address)
         expect(page.get_by_role("alert")).to_contain_text("or it is not shared with you")
         expect(page.locator(".vs-detail-back a")).to_be_visible()
