@@ -64,7 +64,7 @@ def create_generation(runtime: RuntimeDep, actor: ActorDep, body: GenerationIn, 
     order = body.as_order()
     service.check_ahead(runtime, actor, order)
     with runtime.open_ctx(actor) as ctx:
-        answer = generation_out(ctx, service.submit(ctx, order))
+        answer = generations_out(ctx, [service.submit_with_job(ctx, order)])[0]
     response.headers["Location"] = f"/api/generations/{answer.id}"
     return answer
 

@@ -14,7 +14,7 @@ from visionsuit.generation.mode_schemas import CardSheetListOut, InputOut
 from visionsuit.generation.order import Order
 from visionsuit.generation.schemas import GenerationOut, SheetIn, TestSheetIn
 from visionsuit.generation.sheets import SheetOrder, order_test_sheet
-from visionsuit.generation.view import card_sheet_out, generation_out
+from visionsuit.generation.view import card_sheet_out, generations_out
 from visionsuit.modelcards.queries import get_version
 from visionsuit.objects.service import url_of
 from visionsuit.runtime import Runtime
@@ -100,6 +100,6 @@ def _submit(
 ) -> GenerationOut:
     service.check_ahead(runtime, actor, order)
     with runtime.open_ctx(actor) as ctx:
-        answer = generation_out(ctx, service.submit(ctx, order, sheet, priority=priority))
+        answer = generations_out(ctx, [service.submit_with_job(ctx, order, sheet, priority=priority)])[0]
     response.headers["Location"] = f"/api/generations/{answer.id}"
     return answer

@@ -1,6 +1,7 @@
 """Every SELECT on render requests. A request is its owner's and the administrators'; nobody else learns of it."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement
@@ -17,15 +18,24 @@ _NOT_FOUND = "There is no such render, or it is not yours."
 
 # Asked at every change of every render that somebody watches: built once.
 _named = col(Generation.public_id) == sa.bindparam("public_id", type_=sa.String())
+_visible = sa.or_(
+    sa.bindparam("sees_all", type_=sa.Boolean()),
+    col(Generation.owner_id) == sa.bindparam("viewer_id", type_=sa.Integer()),
+)
 _WITH_JOB = (
     sa.select(Generation, Job)
     .join(Job, col(Job.id) == col(Generation.job_id))
-    .where(_named)
+    .where(_named, _visible)
     .execution_options(populate_existing=True)
+)
+_IMAGES = (
+    sa.select(GenerationImage)
+    .where(col(GenerationImage.generation_id).in_(sa.bindparam("ids", expanding=True)))
+    .order_by(col(GenerationImage.generation_id), col(GenerationImage.index))
 )
 _generations: sa.Table = Generation.__table__  # type: ignore[attr-defined]
 _jobs: sa.Table = Job.__table__  # type: ignore[attr-defined]
-_JOB_ID = sa.select(_jobs.c.public_id).join(_generations, _generations.c.job_id == _jobs.c.id).where(_named)
+_JOB_ID = sa.select(_jobs.c.public_id).join(_generations, _generations.c.job_id == _jobs.c.id).where(_named, _visible)
 _ID_FOR_UPDATE = sa.select(_generations.c.id).where(_named).with_for_update()
 
 
@@ -35,11 +45,12 @@ class GenerationNotFound(NotFound):
 
 def visible(ctx: Ctx) -> ColumnElement[bool]:
     """Condition on Generation: what the actor may know of."""
-    if ctx.actor.is_admin:
-        return sa.true()
-    if ctx.actor.user_id is None:
-        return sa.false()
-    return col(Generation.owner_id) == ctx.actor.user_id
+    return _visible.params(_viewer(ctx))
+
+
+def _viewer(ctx: Ctx) -> dict[str, Any]:
+    # A guest's id is NULL, which is nobody's.
+    return {"sees_all": ctx.actor.is_admin, "viewer_id": ctx.actor.user_id}
 
 
 def get_generation(ctx: Ctx, public_id: str) -> Generation:
@@ -63,7 +74,7 @@ def get_with_job(ctx: Ctx, public_id: str) -> tuple[Generation, Job]:
     """
     found = None
     if is_id(public_id):
-        found = ctx.session.execute(_WITH_JOB.where(visible(ctx)), {"public_id": public_id}).first()
+        found = ctx.session.execute(_WITH_JOB, {"public_id": public_id, **_viewer(ctx)}).first()
     if found is None:
         raise GenerationNotFound(_NOT_FOUND)
     return found[0], found[1]
@@ -77,8 +88,8 @@ def get_job_id(ctx: Ctx, public_id: str) -> str:
     """
     found = None
     if is_id(public_id):
-        query = _JOB_ID.where(visible(ctx))
-        found = ctx.session.connection().execute(query, {"public_id": public_id}).scalar_one_or_none()
+        asked = {"public_id": public_id, **_viewer(ctx)}
+        found = ctx.session.connection().execute(_JOB_ID, asked).scalar_one_or_none()
     if found is None:
         raise GenerationNotFound(_NOT_FOUND)
     return str(found)
@@ -128,12 +139,7 @@ def images_of(ctx: Ctx, generations: Iterable[Generation]) -> dict[int, list[Gen
     ids = [generation.id for generation in generations]
     found: dict[int, list[GenerationImage]] = {id_: [] for id_ in ids if id_ is not None}
     if ids:
-        rows = ctx.session.exec(
-            select(GenerationImage)
-            .where(col(GenerationImage.generation_id).in_(ids))
-            .order_by(col(GenerationImage.generation_id), col(GenerationImage.index))
-        )
-        for row in rows:
+        for row in ctx.session.execute(_IMAGES, {"ids": ids}).scalars():
             found[row.generation_id].append(row)
     return found
 

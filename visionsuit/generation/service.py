@@ -22,7 +22,7 @@ from visionsuit.generation.sheets import SheetOrder, complete_sheet, seeds_of_sh
 from visionsuit.generation.sources import find_mask, find_source
 from visionsuit.generation.tables import Generation
 from visionsuit.jobs import queue
-from visionsuit.jobs.tables import FINISHED, IDLE_PRIORITY
+from visionsuit.jobs.tables import FINISHED, IDLE_PRIORITY, Job
 from visionsuit.objects.service import Subject, delete_of
 from visionsuit.runtime import Ctx, Runtime
 from visionsuit.site.live import require_may_generate
@@ -41,6 +41,7 @@ __all__ = [
     "sees_generation",
     "sees_output",
     "submit",
+    "submit_with_job",
 ]
 
 #: Kind of the jobs that render, and of the files that come of it.
@@ -50,6 +51,13 @@ KIND = "generation"
 def submit(
     ctx: Ctx, order: Order, sheet: SheetOrder | None = None, *, priority: int = 0, is_idle: bool = False
 ) -> Generation:
+    """As `submit_with_job`, for those who do not need the job."""
+    return submit_with_job(ctx, order, sheet, priority=priority, is_idle=is_idle)[0]
+
+
+def submit_with_job(
+    ctx: Ctx, order: Order, sheet: SheetOrder | None = None, *, priority: int = 0, is_idle: bool = False
+) -> tuple[Generation, Job]:
     """Check a request, complete it, and queue it: one transaction, so it is queued if and only if this commits.
 
     Args:
@@ -113,7 +121,7 @@ def submit(
     generation.job_id = job.id
     ctx.session.add(generation)
     ctx.session.flush()
-    return generation
+    return generation, job
 
 
 def check_ahead(runtime: Runtime, actor: Actor, order: Order) -> None:

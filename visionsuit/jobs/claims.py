@@ -67,8 +67,7 @@ def claim(ctx: Ctx, worker_id: str, queue: str, *, loaded: str = "") -> Claim | 
     candidates = next_of_each(ctx, queue, now)
     while candidates:
         chosen = choose(candidates, now, loaded=loaded)
-        wanted = {"job_id": chosen.job_id, "queue": queue, "now": now}
-        job = ctx.session.execute(statements.READY_FOR_UPDATE, wanted).scalar_one_or_none()
+        job = statements.ask(ctx, statements.READY_FOR_UPDATE, job_id=chosen.job_id, queue=queue, now=now).first()
         if job is not None:
             return _take(ctx, job, worker_id, now)
         # Its row is held by somebody who cancels it just now.
@@ -131,15 +130,7 @@ def complete(ctx: Ctx, claim: Claim, *, device_seconds: float) -> None:
 
 def fail(ctx: Ctx, claim: Claim, *, code: str, message: str, trace: str, device_seconds: float) -> None:
     """Give up. `message` is for the person, `trace` for administrators."""
-    _finish(
-        ctx,
-        claim,
-        JobState.FAILED,
-        device_seconds,
-        error_code=code[:64],
-        error_message=message,
-        error_trace=trace,
-    )
+    _finish(ctx, claim, JobState.FAILED, device_seconds, code=code[:64], message=message, trace=trace)
 
 
 def release(ctx: Ctx, claim: Claim, *, after_s: float = 0.0, counts: bool = False, device_seconds: float = 0.0) -> None:
@@ -185,19 +176,13 @@ def give_back(ctx: Ctx, job: Job, *, counts: bool) -> None:
     tell_job(ctx, job.public_id)
 
 
-def _take(ctx: Ctx, job: Job, worker_id: str, now: datetime) -> Claim:
-    assert job.id is not None
-    cost = load_paces(ctx).of(job)
-    job.state = JobState.RUNNING
-    job.claim_token = new_id()
-    job.claimed_by = worker_id
-    job.claimed_at = job.heartbeat_at = job.started_at = now
-    job.attempts += 1
-    job.charged_s = cost if cost is not None else UNKNOWN_COST_S
-    job.phase, job.step, job.steps = None, 0, job.units
-    charge(ctx, job.owner_id, job.charged_s, served=True)
-    ctx.session.add(job)
-    ctx.session.flush()
+def _take(ctx: Ctx, job: Any, worker_id: str, now: datetime) -> Claim:
+    """`job`: columns of a row that is locked."""
+    cost, token = load_paces(ctx).of(job), new_id()
+    charged_s = cost if cost is not None else UNKNOWN_COST_S
+    taken = {"new_token": token, "worker": worker_id, "charged": charged_s}
+    statements.ask(ctx, statements.TAKE, job_id=job.id, now=now, **taken)
+    charge(ctx, job.owner_id, charged_s, served=True)
     tell_job(ctx, job.public_id)
     return Claim(
         job_id=job.id,
@@ -206,8 +191,8 @@ def _take(ctx: Ctx, job: Job, worker_id: str, now: datetime) -> Claim:
         kind=job.kind,
         payload=job.payload,
         owner_id=job.owner_id,
-        token=job.claim_token,
-        attempt=job.attempts,
+        token=token,
+        attempt=job.attempts + 1,
         affinity=job.affinity,
         pace_key=job.pace_key,
         pace_size=job.pace_size,
@@ -222,16 +207,21 @@ def _held(ctx: Ctx, claim: Claim) -> Job:
     return job
 
 
-def _finish(ctx: Ctx, claim: Claim, state: JobState, device_seconds: float, **values: Any) -> None:
-    job = _held(ctx, claim)
-    charge(ctx, job.owner_id, device_seconds - job.charged_s)
-    job.state = state
-    job.claim_token = None
-    job.finished_at = utcnow()
-    job.device_seconds = device_seconds
-    for name, value in values.items():
-        setattr(job, name, value)
-    ctx.session.add(job)
-    ctx.session.flush()
-    tell_job(ctx, job.public_id)
-    tell_queue(ctx, job.queue)
+def _finish(
+    ctx: Ctx,
+    claim: Claim,
+    state: JobState,
+    device_seconds: float,
+    *,
+    code: str | None = None,
+    message: str | None = None,
+    trace: str | None = None,
+) -> None:
+    errors = {"new_error_code": code, "new_error_message": message, "new_error_trace": trace}
+    mine = {"job_id": claim.job_id, "token": claim.token, "now": utcnow()}
+    done = statements.ask(ctx, statements.FINISH, **mine, new_state=state, device_s=device_seconds, **errors).first()
+    if done is None:
+        raise ClaimLost(f"job {claim.public_id} is no longer this worker's")
+    charge(ctx, done.owner_id, device_seconds - done.charged_s)
+    tell_job(ctx, done.public_id)
+    tell_queue(ctx, done.queue)

@@ -7,7 +7,6 @@ Parameters by name: `queue`, `now`, `job_id`, `token`, `owner_id`.
 from typing import Any
 
 import sqlalchemy as sa
-from sqlmodel import col
 
 from visionsuit.db import UtcDateTime
 from visionsuit.jobs.tables import ACTIVE, IDLE_PRIORITY, WAITING, Job, JobState, OwnerShare, QueueState
@@ -98,13 +97,39 @@ ACTIVE_OF = (
     .where(_job.owner_id == _owner_id, _job.queue == _queue, _job.state.in_(ACTIVE))
 )
 
-#: One waiting job as an object, unless somebody else holds its row.
+#: What a claim needs of one waiting job, unless somebody else holds its row.
 READY_FOR_UPDATE = (
-    sa.select(Job)
-    .where(col(Job.id) == _job_id, *_ready)
+    sa.select(
+        _job.id, _job.public_id, _job.queue, _job.kind, _job.payload, _job.owner_id, _job.attempts, _job.affinity,
+        _job.pace_key, _job.pace_size, _job.units,
+    )
+    .where(_job.id == _job_id, *_ready)
     .with_for_update(skip_locked=True)
-    .execution_options(populate_existing=True)
-)
+)  # fmt: skip
+
+#: Takes `new_token`, `worker` and `charged` too.
+TAKE = (
+    sa.update(_jobs)
+    .where(_job.id == _job_id)
+    .values(
+        state=JobState.RUNNING, claim_token=sa.bindparam("new_token"), claimed_by=sa.bindparam("worker"),
+        claimed_at=_now, heartbeat_at=_now, started_at=_now, attempts=_job.attempts + 1,
+        charged_s=sa.bindparam("charged"), phase=None, step=0, steps=_job.units,
+    )
+)  # fmt: skip
+
+#: (owner_id, charged_s, public_id, queue), if the claim was still good. Takes `new_state`, `device_s` and
+#: `new_error_code`, `new_error_message`, `new_error_trace` too.
+FINISH = (
+    sa.update(_jobs)
+    .where(*_mine)
+    .values(
+        state=sa.bindparam("new_state"), claim_token=None, finished_at=_now, device_seconds=sa.bindparam("device_s"),
+        error_code=sa.bindparam("new_error_code"), error_message=sa.bindparam("new_error_message"),
+        error_trace=sa.bindparam("new_error_trace"),
+    )
+    .returning(_job.owner_id, _job.charged_s, _job.public_id, _job.queue)
+)  # fmt: skip
 
 #: The job as an object, if the claim with this token is still good.
 HELD_FOR_UPDATE = sa.select(Job).where(*_mine).with_for_update().execution_options(populate_existing=True)
