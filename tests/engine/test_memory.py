@@ -1,7 +1,9 @@
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,60 +39,49 @@ def test_broken_weights_are_named(tmp_path: Path, engine: DiffusersEngine) -> No
         renderer("cut")
 
 
-def test_out_of_memory_is_a_clear_error_and_the_engine_lives_on() -> None:
-    """With a real limit on the process's memory, as a device's memory is limited."""
+@pytest.fixture(scope="module")
+def within_limits() -> dict[str, Any]:
+    """What a process says that renders under real limits on its memory, as a device's memory is limited."""
     code = """
-import resource
+import json, resource
 from tests.engine.conftest import Renderer
 from tests.engine.tiny import DEMO
 from visionsuit.engine.base import OutOfDeviceMemory
 from visionsuit.engine.catalog import read_base_model
 from visionsuit.engine.diffusers_engine import DiffusersEngine
 
+def set_limit(more_bytes):
+    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + more_bytes if more_bytes else -1, -1))
+
 engine = DiffusersEngine(device="cpu", threads=1)
 engine.start()
 renderer = Renderer(engine, {"demo": read_base_model(DEMO)})
+said = {}
+
 [before] = renderer("demo", steps=1)
-used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, -1))
+set_limit(2**28)
 try:
     renderer("demo", steps=1, size=(4096, 4096), seeds=(1, 2))
 except OutOfDeviceMemory as error:
-    print(error.message)
+    said["message"] = error.message
 [after] = renderer("demo", steps=1)
-resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
-engine.close()
-print((before == after).all())
-"""
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
-    message, same = done.stdout.strip().splitlines()
-    assert message.startswith("4096x4096 pixels need more memory")
-    assert same == "True"
+said["same after it"] = bool((before == after).all())
+set_limit(None)
 
-
-def test_a_batch_that_is_too_large_shrinks_and_loses_no_picture() -> None:
-    """Eight pictures need more than there is, fewer do not: all come out, in more calls."""
-    code = """
-import resource
-from tests.engine.conftest import Renderer
-from tests.engine.tiny import DEMO
-from visionsuit.engine.catalog import read_base_model
-from visionsuit.engine.diffusers_engine import DiffusersEngine
-
-engine = DiffusersEngine(device="cpu", threads=1)
-engine.start()
-renderer = Renderer(engine, {"demo": read_base_model(DEMO)})
 options = {"steps": 2, "size": (160, 160)}
 [last] = renderer("demo", seeds=(7,), **options)
 calls = engine.status().extra["unet_calls"]
-used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + 50 * 2**20, -1))
+set_limit(50 * 2**20)
 # From the first step that some have made on, there is enough.
-no_limit = lambda progress: progress.step and resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
-pictures = renderer("demo", seeds=tuple(range(8)), on_progress=no_limit, **options)
-print(len(pictures), abs(pictures[7] - last).max() <= 2, engine.status().extra["unet_calls"] - calls)
+pictures = renderer(
+    "demo", seeds=tuple(range(8)), on_progress=lambda progress: progress.step and set_limit(None), **options
+)
+said["pictures"] = len(pictures)
+said["same as alone"] = bool(abs(pictures[7] - last).max() <= 2)
+said["calls"] = engine.status().extra["unet_calls"] - calls
 engine.close()
+print(json.dumps(said))
 """
     # Every tensor is mapped by itself, so that what is freed is not kept for the next and the limit holds.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_MMAP_MAX_": "1000000"}
@@ -98,6 +89,16 @@ engine.close()
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200
     )
     assert done.returncode == 0, done.stderr
-    count, same, calls = done.stdout.split()
-    assert (count, same) == ("8", "True")
-    assert int(calls) > 2, "all went in one batch: nothing was wanting"
+    return dict(json.loads(done.stdout))
+
+
+def test_out_of_memory_is_a_clear_error_and_the_engine_lives_on(within_limits: dict[str, Any]) -> None:
+    assert within_limits["message"].startswith("4096x4096 pixels need more memory")
+    assert within_limits["same after it"]
+
+
+def test_a_batch_that_is_too_large_shrinks_and_loses_no_picture(within_limits: dict[str, Any]) -> None:
+    """Eight pictures need more than there is, fewer do not: all come out, in more calls."""
+    assert within_limits["pictures"] == 8
+    assert within_limits["same as alone"]
+    assert within_limits["calls"] > 2, "all went in one batch: nothing was wanting"
