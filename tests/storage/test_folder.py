@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from visionsuit.core.ids import new_id
-from visionsuit.storage.base import Bucket, StorageUnavailable
+from visionsuit.storage.base import Bucket, ObjectMissing, StorageUnavailable
 from visionsuit.storage.folder import FolderStorage
 
 WRITE_AND_HANG = """
@@ -55,7 +55,30 @@ def test_files_are_fanned_out_under_their_bucket(tmp_path: Path) -> None:
     storage = FolderStorage(tmp_path)
     storage.prepare()
     storage.put(Bucket.IMAGES, "abcdefghij", [b"x"])
-    assert (tmp_path / "images" / "ab" / "cd" / "abcdefghij").read_bytes() == b"x"
+    assert (tmp_path / "images" / "ab" / "abcdefghij").read_bytes() == b"x"
+
+
+def test_files_of_earlier_versions_are_found_where_they_are(tmp_path: Path) -> None:
+    storage = FolderStorage(tmp_path)
+    storage.prepare()
+    earlier = tmp_path / "images" / "ab" / "cd" / "abcdefghij"
+    earlier.parent.mkdir(parents=True)
+    earlier.write_bytes(b"earlier")
+    storage.put(Bucket.IMAGES, "abcdxxxxxx", [b"now"])
+    assert b"".join(storage.read(Bucket.IMAGES, "abcdefghij", 1)) == b"arlier"
+    assert storage.read_bytes(Bucket.IMAGES, "abcdefghij") == b"earlier"
+    assert storage.size(Bucket.IMAGES, "abcdefghij") == 7
+    assert storage.local_path(Bucket.IMAGES, "abcdefghij") == earlier
+    assert {found.object_id: found.size_bytes for found in storage.list_objects(Bucket.IMAGES)} == {
+        "abcdefghij": 7,
+        "abcdxxxxxx": 3,
+    }
+    storage.copy(Bucket.IMAGES, "abcdefghij", Bucket.OUTPUTS, "abcdefghij")
+    storage.delete(Bucket.IMAGES, "abcdefghij")
+    assert not earlier.exists()
+    with pytest.raises(ObjectMissing):
+        storage.read_bytes(Bucket.IMAGES, "abcdefghij")
+    assert storage.read_bytes(Bucket.OUTPUTS, "abcdefghij") == b"earlier"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

@@ -1,4 +1,5 @@
-"""Objects as files: `<root>/<bucket>/ab/cd/<object id>`, fanned out by the first four characters of the id.
+"""Objects as files: `<root>/<bucket>/ab/<object id>`, fanned out by the first two characters of the id, 4,096 folders
+at most. Earlier versions had two levels, where nearly every file made two folders for itself; those files are found.
 
 A file appears under its name in one rename, so nobody ever reads half of one. Files on their way in lie in
 `<root>/.incoming`, locked by the process that writes them: what is unlocked there belongs to a process that died.
@@ -45,7 +46,7 @@ class FolderStorage:
                 _remove_if_abandoned(leftover)
 
     def open_writer(self, bucket: Bucket, object_id: str) -> "FolderWriter":
-        target = self._path(bucket, object_id)
+        target = self._new_path(bucket, object_id)
         with _readable_errors():
             return FolderWriter(target, self._incoming(), f"{bucket}.{object_id}")
 
@@ -123,13 +124,25 @@ class FolderStorage:
                 raise ObjectMissing("The file was replaced in the storage.")
         return _read_range(file.fileno(), file, start, None)
 
-    def _path(self, bucket: Bucket, object_id: str) -> Path:
+    def _new_path(self, bucket: Bucket, object_id: str) -> Path:
         name = check_object_id(object_id)
-        return self.root / Bucket(bucket) / name[:2] / name[2:4] / name
+        # In one piece: joining paths is a noticeable part of storing a small file.
+        return Path(f"{self.root}/{Bucket(bucket)}/{name[:2]}/{name}")
+
+    def _path(self, bucket: Bucket, object_id: str) -> Path:
+        """Where the object lies; where it would lie if there is none."""
+        path = self._new_path(bucket, object_id)
+        with _readable_errors():
+            if not path.exists():
+                earlier = path.parent / object_id[2:4] / object_id
+                if earlier.exists():
+                    return earlier
+        return path
 
     def _incoming(self) -> Path:
         folder = self.root / _INCOMING
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
         return folder
 
 
@@ -157,8 +170,11 @@ class FolderWriter:
 
     def finish(self) -> None:
         with _readable_errors():
-            self._target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(self._path, self._target)
+            try:
+                os.replace(self._path, self._target)
+            except FileNotFoundError:
+                self._target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(self._path, self._target)
             self._done = True
             self.file.close()
 
