@@ -324,6 +324,16 @@ def test_estimates_are_learnt_and_scaled(runtime: Runtime) -> None:
         assert load_paces(ctx).estimate_s("m", 100, 10) == pytest.approx(1.0, rel=0.01)
 
 
+def test_a_slow_first_render_is_soon_forgotten_and_a_slow_later_one_counts_little(runtime: Runtime) -> None:
+    with runtime.open_ctx(SYSTEM) as ctx:
+        for seconds in (6.0, 2.0, 2.0, 2.0):
+            learn(ctx, "m", 100, Measured(units=10, units_s=seconds, overhead_s=0.0))
+        settled = load_paces(ctx).estimate_s("m", 100, 10)
+        assert settled == pytest.approx(2.0, rel=0.2)
+        learn(ctx, "m", 100, Measured(units=10, units_s=6.0, overhead_s=0.0))
+        assert load_paces(ctx).estimate_s("m", 100, 10) == pytest.approx(settled + 0.3 * (6.0 - settled))
+
+
 def test_the_forecast_is_the_order_that_claims_take(runtime: Runtime, people: People) -> None:
     with runtime.open_ctx(SYSTEM) as ctx:
         learn(ctx, "m", 1, Measured(units=1, units_s=1.0, overhead_s=0.0))

@@ -16,6 +16,8 @@ from visionsuit.runtime import Ctx
 
 #: Weight of a new measurement; the machine's load changes, so old ones fade.
 _NEW_WEIGHT = 0.3
+#: The first ones of a process are slow, as everything is touched for the first time: they fade sooner.
+_EARLY_WEIGHT, _EARLY_SAMPLES = 0.7, 3
 _TOPIC = "paces"
 #: What another process measured is known so much later.
 _KEPT_S = 1.0
@@ -23,7 +25,7 @@ _KEPT_S = 1.0
 _ALL = select(col(Pace.key), col(Pace.size), col(Pace.seconds_per_unit), col(Pace.overhead_s))
 _paces: sa.Table = Pace.__table__  # type: ignore[attr-defined]
 _this = (_paces.c.key == sa.bindparam("pace_key"), _paces.c.size == sa.bindparam("pace_size"))
-_ONE = sa.select(_paces.c.seconds_per_unit, _paces.c.overhead_s).where(*_this)
+_ONE = sa.select(_paces.c.seconds_per_unit, _paces.c.overhead_s, _paces.c.samples).where(*_this)
 _UPDATE = (
     sa.update(_paces)
     .where(*_this)
@@ -94,12 +96,13 @@ def learn(ctx: Ctx, key: str, size: int, measured: Measured) -> None:
         )
         ctx.session.execute(insert.on_conflict_do_nothing())
         return
+    weight = _EARLY_WEIGHT if row.samples < _EARLY_SAMPLES else _NEW_WEIGHT
     ask(
         ctx,
         _UPDATE,
         pace_key=key,
         pace_size=size,
-        seconds=row.seconds_per_unit + _NEW_WEIGHT * (per_unit - row.seconds_per_unit),
-        overhead=row.overhead_s + _NEW_WEIGHT * (measured.overhead_s - row.overhead_s),
+        seconds=row.seconds_per_unit + weight * (per_unit - row.seconds_per_unit),
+        overhead=row.overhead_s + weight * (measured.overhead_s - row.overhead_s),
         now=now,
     )
