@@ -10,34 +10,33 @@ import sqlalchemy as sa
 from sqlmodel import col, select
 
 from visionsuit.audit.service import record
-from visionsuit.core.actor import Actor, Role
+from visionsuit.core.actor import Actor
 from visionsuit.core.clock import utcnow
-from visionsuit.core.errors import Conflict, InvalidInput, NotFound
+from visionsuit.core.errors import Conflict, NotFound
 from visionsuit.core.permissions import Permission, require
-from visionsuit.core.text import clean_text
-from visionsuit.engine.base import DTYPES, SCHEDULES, ModelUnloadable, samplers_for
+from visionsuit.engine.base import ModelUnloadable
 from visionsuit.engine.catalog import BaseModelInfo, is_checkpoint, read_base_model
+from visionsuit.generation.base_model_checks import (
+    MAX_LABEL,
+    OVERRIDES,
+    BadBaseModel,
+    check_dtype,
+    check_label,
+    check_override,
+    check_role,
+)
 from visionsuit.generation.base_model_fetch import FETCH_QUEUE, KIND, fetching_dir, find_row
 from visionsuit.generation.base_models import NOT_FETCHED, describe, is_inside_allowed, sync_base_models
 from visionsuit.generation.hub import check_repo, is_allowed
-from visionsuit.generation.order import MAX_GUIDANCE
 from visionsuit.generation.shelf_sync import sync_shelf
 from visionsuit.generation.tables import FETCHED, BaseModel, Generation, Origin
 from visionsuit.jobs import queue
 from visionsuit.jobs.tables import ACTIVE, Job, JobState
 from visionsuit.runtime import Ctx, Runtime
 
-_MAX_LABEL = 180
-_MAX_DESCRIPTION = 2000
-_MAX_SIZES = 24
-
 
 class BaseModelNotFound(NotFound):
     code = "base_model_not_found"
-
-
-class BadBaseModel(InvalidInput):
-    code = "bad_base_model"
 
 
 class AlreadyListed(Conflict):
@@ -187,17 +186,16 @@ def edit(ctx: Ctx, public_id: str, changes: Mapping[str, Any]) -> Listed:
     """
     row = _get(ctx, public_id)
     own = dict(row.overrides or {})
-    for name in ("label", "description", "default", "sizes"):
+    for name in OVERRIDES:
         if name in changes:
-            value = _CHECKS[name](changes[name], row, ctx.settings.limits.steps) if changes[name] is not None else None
             own.pop(name, None)
-            if value is not None:
-                own[name] = value
+            if changes[name] is not None:
+                own[name] = check_override(name, changes[name], row, ctx.settings.limits.steps)
     row.overrides = own
     if changes.get("dtype") is not None:
-        row.dtype = _dtype(changes["dtype"])
+        row.dtype = check_dtype(changes["dtype"])
     if "allowed_roles" in changes:
-        row.allowed_roles = sorted({_role(role) for role in changes["allowed_roles"] or []})
+        row.allowed_roles = sorted({check_role(role) for role in changes["allowed_roles"] or []})
     if changes.get("is_enabled") is not None:
         row.is_enabled = bool(changes["is_enabled"])
     if changes.get("position") is not None:
@@ -297,8 +295,8 @@ def _begin_fetch(ctx: Ctx, row: BaseModel) -> None:
 
 def _new_row(ctx: Ctx, folder: str, label: str | None) -> BaseModel:
     position = ctx.session.exec(select(sa.func.max(col(BaseModel.position)))).one() or 0
-    row = BaseModel(folder=folder, key="", label=folder[:_MAX_LABEL], family="", position=position + 1)
-    if label is not None and (text := _label(label)):
+    row = BaseModel(folder=folder, key="", label=folder[:MAX_LABEL], family="", position=position + 1)
+    if label is not None and (text := check_label(label)):
         row.overrides = {"label": text}
     return row
 
@@ -350,72 +348,3 @@ def _describe_again(ctx: Ctx, row: BaseModel) -> None:
         describe(row, read_base_model(ctx.settings.models_dir / row.folder))
     except ModelUnloadable as error:
         row.trouble = error.message
-
-
-# What may be said instead of the files
-
-
-def _label(text: str) -> str:
-    cleaned = clean_text(text)
-    if not cleaned or len(cleaned) > _MAX_LABEL:
-        raise BadBaseModel(f"A label has 1 to {_MAX_LABEL} characters.", field="label")
-    return cleaned
-
-
-def _description(text: str) -> str:
-    if len(text) > _MAX_DESCRIPTION:
-        raise BadBaseModel(f"A description has at most {_MAX_DESCRIPTION:,} characters.", field="description")
-    return clean_text(text)
-
-
-def _default(value: Mapping[str, Any], row: BaseModel, most_steps: int) -> dict[str, Any]:
-    given = {name: setting for name, setting in value.items() if setting is not None}
-    for name in ("width", "height"):
-        if name in given:
-            _size(given[name], row, f"default.{name}")
-    if not 1 <= given.get("steps", 1) <= most_steps:
-        raise BadBaseModel(f"Steps are 1 to {most_steps}.", field="default.steps")
-    if not 0 <= given.get("guidance", 1) <= MAX_GUIDANCE:
-        raise BadBaseModel(f"Guidance is 0 to {MAX_GUIDANCE:g}.", field="default.guidance")
-    for name, known in (("sampler", samplers_for(row.family)), ("schedule", SCHEDULES)):
-        if name in given and given[name] not in known:
-            raise BadBaseModel(f"Known are {', '.join(known)}.", field=f"default.{name}")
-    return given
-
-
-def _sizes(value: list[list[int]], row: BaseModel) -> list[list[int]]:
-    if len(value) > _MAX_SIZES or any(len(size) != 2 for size in value):
-        raise BadBaseModel(f"Sizes are at most {_MAX_SIZES} pairs of width and height.", field="sizes")
-    for size in value:
-        for side in size:
-            _size(side, row, "sizes")
-    return value
-
-
-def _size(side: int, row: BaseModel, field: str) -> None:
-    if not row.min_size <= side <= row.max_size or side % row.size_step:
-        raise BadBaseModel(
-            f"Sides are {row.min_size} to {row.max_size} pixels, multiples of {row.size_step}.", field=field
-        )
-
-
-def _dtype(name: str) -> str:
-    if name not in DTYPES:
-        raise BadBaseModel(f"Number formats are {', '.join(DTYPES)}.", field="dtype")
-    return name
-
-
-def _role(role: str) -> str:
-    try:
-        return Role(role).value
-    except ValueError as error:
-        known = ", ".join(role.value for role in Role)
-        raise BadBaseModel(f"Roles are {known}.", field="allowed_roles") from error
-
-
-_CHECKS: dict[str, Any] = {
-    "label": lambda value, row, steps: _label(value),
-    "description": lambda value, row, steps: _description(value),
-    "default": _default,
-    "sizes": lambda value, row, steps: _sizes(value, row),
-}

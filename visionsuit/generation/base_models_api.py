@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from visionsuit.engine.base import samplers_for
 from visionsuit.generation import base_model_admin
-from visionsuit.generation.base_model_admin import BadBaseModel, Listed
+from visionsuit.generation.base_model_admin import Listed
+from visionsuit.generation.base_model_checks import BadBaseModel
 from visionsuit.generation.base_model_fetch import UNIT_BYTES
 from visionsuit.generation.base_models import find_weights
 from visionsuit.generation.schemas import DefaultOut
