@@ -1,5 +1,7 @@
 """A site with the demo model, a worker on the mock engine, and LoRA cards made of numpy."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -62,6 +64,26 @@ def start_worker(site: Runtime) -> Iterator[Callable[[], Worker]]:
 @pytest.fixture
 def worker(start_worker: Callable[[], Worker]) -> Worker:
     return start_worker()
+
+
+def run_commands(environment: dict[str, str], *commands: str) -> list[tuple[int, str]]:
+    """Exit status and output of `visionsuit <command>` for each of them, in one process: a start takes seconds."""
+    code = """
+import sys
+from visionsuit.cli import main
+
+for command in sys.argv[1:]:
+    sys.argv = ["visionsuit", *command.split()]
+    try:
+        main()
+    except SystemExit as end:
+        print(f"\\0{end.code or 0}", end="\\0")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *commands], env=environment, capture_output=True, text=True, check=True
+    )
+    told = done.stdout.split("\0")
+    return [(int(status), output) for output, status in zip(told[::2], told[1::2], strict=False)]
 
 
 def order(prompt: str = "a red cat", **more: object) -> Order:

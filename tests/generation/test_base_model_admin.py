@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +16,7 @@ from tests.conftest import People
 from tests.engine.original import make_model, write_checkpoint
 from tests.engine.tiny import make_lora, make_tiny_sd
 from tests.engine.tiny_sd3 import make_tiny_sd3
-from tests.generation.conftest import make_card, order, submit
+from tests.generation.conftest import make_card, order, run_commands, submit
 from tests.postgres import both_databases
 from visionsuit.core.actor import Actor
 from visionsuit.core.errors import AppError
@@ -245,18 +243,16 @@ def test_the_command_line_looks_at_the_folder(weights: Path, tmp_path: Path) -> 
     shutil.copytree(weights / "tiny", models / "tiny")
     settings = {"DATA_DIR": str(tmp_path / "cli-data"), "MODELS_DIR": str(models), "ENGINE": "mock"}
     environment = {**os.environ, "COLUMNS": "200"} | {f"VISIONSUIT_{name}": value for name, value in settings.items()}
-
-    def run(*words: str) -> str:
-        code = "from visionsuit.cli import main; main()"
-        return subprocess.run(
-            [sys.executable, "-c", code, "models", *words], check=True, capture_output=True, text=True, env=environment
-        ).stdout
-
-    assert "tiny" not in run("list")
-    assert "offered" in run("sync")
-    assert "tiny" in run("list")
-    assert "bf16" in run("dtype", "tiny", "bf16")
-    assert "bf16" in run("list")
+    commands = ("models list", "models sync", "models list", "models dtype tiny bf16", "models list")
+    done = run_commands(environment, *commands)
+    assert [status for status, _ in done] == [0] * 5
+    before, synced, after, chosen, at_last = (output for _, output in done)
+    assert "tiny" not in before
+    assert "offered" in synced
+    assert "tiny" in after
+    assert "bf16" not in after
+    assert "bf16" in chosen
+    assert "bf16" in at_last
 
 
 def test_the_engine_is_asked_for_the_number_format(ask: Ask, site: Runtime, weights: Path, people: People) -> None:

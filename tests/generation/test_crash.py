@@ -93,7 +93,10 @@ def output_files(tmp_path: Path) -> list[Path]:
 def test_a_render_survives_kill_and_is_rendered_once(apps: Any, tmp_path: Path) -> None:
     first = apps(0.2)
     first.sign_in("/api/auth/register")
-    running, waiting = first.render(steps=50), first.render(steps=3)
+    sent = first.client.post("/api/generations/inputs", content=picture_file((64, 64), "#00ff00"))
+    given = {path.name for path in output_files(tmp_path)}
+    running = first.render(steps=100, init={"input_id": sent.json()["id"], "strength": 0.5})
+    waiting = first.render(steps=3)
     until(lambda: first.show(running)["step"] >= 2)
     first.end(signal.SIGKILL)
 
@@ -104,6 +107,7 @@ def test_a_render_survives_kill_and_is_rendered_once(apps: Any, tmp_path: Path) 
         until(lambda generation_id=generation_id: second.show(generation_id)["status"] == "completed", 25)
     # Its lock told that the first process is dead: nobody waited for a heartbeat to run out.
     assert time.monotonic() - began < 20
+    assert second.show(running)["step"] == 50, "it had its picture to begin with again"
     assert len(second.show(running)["images"]) == 1
     assert len(second.show(waiting)["images"]) == 1
     urls = {
@@ -112,20 +116,7 @@ def test_a_render_survives_kill_and_is_rendered_once(apps: Any, tmp_path: Path) 
         for image in second.show(generation_id)["images"]
         for url in (image["url"], image["thumb"]["small"], image["thumb"]["large"])
     }
-    assert {path.name for path in output_files(tmp_path)} == {url.rpartition("/")[2] for url in urls}
-
-
-def test_a_killed_render_still_has_its_picture_to_begin_with(apps: Any) -> None:
-    first = apps(0.2)
-    first.sign_in("/api/auth/register")
-    sent = first.client.post("/api/generations/inputs", content=picture_file((64, 64), "#00ff00"))
-    running = first.render(steps=50, init={"input_id": sent.json()["id"], "strength": 0.5})
-    until(lambda: first.show(running)["step"] >= 2)
-    first.end(signal.SIGKILL)
-    second = apps(0.01)
-    second.sign_in()
-    until(lambda: second.show(running)["status"] == "completed", 25)
-    assert second.show(running)["step"] == 25
+    assert {path.name for path in output_files(tmp_path)} == given | {url.rpartition("/")[2] for url in urls}
 
 
 def test_a_stopped_process_hands_its_work_over(apps: Any) -> None:

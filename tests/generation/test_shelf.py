@@ -5,8 +5,6 @@ import json
 import os
 import secrets
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +16,7 @@ import httpx
 import pytest
 
 from tests.engine.tiny import make_tiny_sd
+from tests.generation.conftest import run_commands
 from tests.generation.test_base_model_fetch import Ask, ask, ended, fetcher, hub, only  # noqa: F401  (fixtures)
 from tests.jobs.conftest import until
 from visionsuit.core.config import HubSettings, StorageSettings
@@ -253,18 +252,11 @@ def test_from_the_command_line(site: Runtime, put: Put, tmp_path: Path) -> None:
         "VISIONSUIT_ENGINE": "mock",
         "COLUMNS": "200",
     }
-
-    def run(*words: str) -> tuple[int, str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "visionsuit.cli", "models", *words], env=environment, capture_output=True, text=True
-        )
-        return done.returncode, done.stdout
-
-    status, told = run("sync")
-    assert status == 0, told
-    assert "not downloaded" in told
-    assert "as soon as the app runs" in run("fetch", "whole")[1]
-    assert run("fetch", "nothing")[0] == 1
+    synced, fetched, missing = run_commands(environment, "models sync", "models fetch whole", "models fetch nothing")
+    assert synced[0] == 0, synced
+    assert "not downloaded" in synced[1]
+    assert "as soon as the app runs" in fetched[1]
+    assert missing[0] == 1
 
 
 @pytest.fixture
