@@ -21,6 +21,7 @@ BENCHMARKS = {
     "B6": ("benchmarks.queue", "run"),
     "meter": ("benchmarks.meter", "run"),
     "B1": ("benchmarks.batching", "run_people"),
+    "B1-queue": ("benchmarks.platform", "run"),
     "B2": ("benchmarks.batching", "run_mixed"),
     "B4": ("benchmarks.batching", "run_ready"),
     "B5": ("benchmarks.batching", "run_latency"),

@@ -12,8 +12,9 @@ from visionsuit.core.actor import SYSTEM, Actor, Role
 from visionsuit.core.config import Settings
 from visionsuit.generation import service as generation
 from visionsuit.generation.order import Order
+from visionsuit.generation.queries import get_with_job
 from visionsuit.generation.schemas import GenerationOut
-from visionsuit.generation.view import generation_out
+from visionsuit.generation.view import generations_out
 from visionsuit.jobs.events import job_topic
 from visionsuit.jobs.tables import JobState
 from visionsuit.log import configure_logging
@@ -44,19 +45,16 @@ def open_site(**settings: object) -> Iterator[tuple[Runtime, Actor]]:
 def render_queued(runtime: Runtime, actor: Actor, order: Order) -> GenerationOut:
     """Submit, wait until a worker of this process is done, look at the result: what a page does, without HTTP."""
 
-    def is_over() -> bool:
-        with runtime.open_ctx(actor, read_only=True) as ctx:
-            job = generation.job_of(ctx, generation.get_generation(ctx, public_id))
-            assert job.state not in (JobState.FAILED, JobState.CANCELLED), job.error_trace
-            return bool(job.state == JobState.COMPLETED)
-
     with runtime.open_ctx(actor) as ctx:
-        render = generation.submit(ctx, order)
-        public_id, topic = render.public_id, job_topic(generation.job_of(ctx, render).public_id)
+        render, job = generation.submit_with_job(ctx, order)
+        public_id, topic = render.public_id, job_topic(job.public_id)
     # Woken by the job's changes, as a page's event stream is.
     with runtime.bus.listen(topic, size=1000) as inbox:
-        while not is_over():
+        while True:
+            with runtime.open_ctx(actor, read_only=True) as ctx:
+                render, job = get_with_job(ctx, public_id)
+                assert job.state not in (JobState.FAILED, JobState.CANCELLED), job.error_trace
+                if job.state == JobState.COMPLETED:
+                    return generations_out(ctx, [(render, job)])[0]
             while inbox.get(timeout=60)["kind"] != "changed":
                 pass
-    with runtime.open_ctx(actor, read_only=True) as ctx:
-        return generation_out(ctx, generation.get_generation(ctx, public_id))
