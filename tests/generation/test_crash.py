@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from sqlmodel import col, update
 
 from tests.assets import picture_file
-from tests.jobs.conftest import until
+from tests.jobs import conftest as jobs
 from tests.server import free_port
 from visionsuit.core.clock import utcnow
 from visionsuit.db import open_database, open_session
@@ -23,6 +24,10 @@ from visionsuit.jobs.presence import STALLED_AFTER_S
 from visionsuit.jobs.tables import Job, JobState
 
 ROOT = Path(__file__).parents[2]
+
+
+#: Asking over HTTP takes the time of those who are asked.
+until = partial(jobs.until, every_s=0.1)
 
 
 class SlowApp:

@@ -12,12 +12,12 @@ from visionsuit.jobs.worker import Worker
 from visionsuit.runtime import Runtime
 
 
-def until(condition: Callable[[], object], timeout_s: float = 20) -> None:
+def until(condition: Callable[[], object], timeout_s: float = 20, every_s: float = 0.01) -> None:
     """Wait until `condition()` is true; fail when it does not become so."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.01)
+        time.sleep(every_s)
 
 
 def job_of(runtime: Runtime, job_id: int | None) -> Job:
