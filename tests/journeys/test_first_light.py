@@ -173,6 +173,8 @@ def close_and_come_back(page: Page, person: Visitor) -> None:
     for number, state in enumerate(("completed", "cancelled", "completed")):
         expect(tiles.nth(number)).to_have_attribute("data-state", state, timeout=RENDERED_MS)
     expect(tiles.last).to_contain_text("red heart, papercut")
+    # What is asked for while somebody logs out is refused.
+    comes_true(back, "[...document.querySelectorAll('.vs-render img')].every((image) => image.complete)")
 
 
 def log_out(person: Visitor) -> None:

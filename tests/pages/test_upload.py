@@ -160,5 +160,5 @@ def test_who_may_not_upload_learns_why(open_page: OpenPage, site: Site) -> None:
     page = open_page("/upload")
     expect(page.get_by_text("Log in to upload")).to_be_visible()
     sign_in(page, site, site.person())
-    page.reload()
+    page.goto("/upload")
     expect(page.get_by_text("Uploading is for curators")).to_be_visible()
