@@ -43,7 +43,7 @@ class SlowApp:
                 stdout=log,
                 stderr=log,
             )
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, verify=False)
         until(self._is_up, 60)
 
     def _is_up(self) -> bool:

@@ -122,10 +122,10 @@ def open_draft(client: httpx.Client) -> list[str]:
     return [file["upload_url"] for file in answer.json()["files"]]
 
 
-def test_300_mb_as_raw_stream_and_as_form_within_64_mb_of_memory(site: tuple[Server, Storage]) -> None:
+def test_a_large_file_as_raw_stream_and_as_form_within_64_mb_of_memory(site: tuple[Server, Storage]) -> None:
     server, storage = site
-    # The S3 server of the tests keeps everything in memory and is slow; its 100 MB are ten parts.
-    length = 300 * MB if isinstance(storage, FolderStorage) else 100 * MB
+    # Far more than is allowed. The S3 server of the tests is slow; its 100 MB are ten parts.
+    length = 150 * MB if isinstance(storage, FolderStorage) else 100 * MB
     with closing(server.admin()) as client:
         client.timeout = httpx.Timeout(200)
         # The first upload loads what only uploads need.
