@@ -207,9 +207,9 @@ def test_a_slider_is_answered_at_once(base: Path) -> None:
     layers = [(Component.UNET, f"layer {number}") for number in range(800)]
     changes = [Change(dict.fromkeys(layers, 1.0 + number)) for number in range(12)]
     products = {(a, b): dict.fromkeys(layers, 0.1) for a in range(12) for b in range(a + 1, 12)}
-    began = time.perf_counter()
+    began = time.thread_time()
     assert len(meet([Weights(0.7)] * 12, changes, products)) == 66
-    assert time.perf_counter() - began < 2.0
+    assert time.thread_time() - began < 2.0
 
 
 def test_matrices_that_cannot_be_put_together_are_said_to_be_so(tmp_path: Path) -> None:

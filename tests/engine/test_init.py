@@ -84,7 +84,7 @@ def expected(folder: Path, model: str, request: RenderRequest) -> NDArray[np.int
 @pytest.mark.parametrize("model", ["sd", "sdxl", "demo"])
 def test_equal_to_diffusers_img2img(renderer: Renderer, model: str, sampler: str) -> None:
     # From nearly noise alone DDIM blows every rounding up in an untrained model.
-    for strength in (0.35, 1.0) if model == "demo" else (0.35, 0.6 if sampler == "ddim" else 0.8):
+    for strength in (1.0,) if model == "demo" else (0.35, 0.6 if sampler == "ddim" else 0.8):
         request = request_for(
             renderer, model, steps=6, sampler=sampler, seeds=(3,), init=InitPicture(scene(), strength)
         )

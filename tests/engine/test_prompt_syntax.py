@@ -114,9 +114,9 @@ def test_escaped_text_is_itself(text: str) -> None:
 )
 def test_hostile_text_takes_no_time(unit: str) -> None:
     text = (unit * 100_000)[:100_000]
-    began = time.perf_counter()
+    began = time.thread_time()
     parse_prompt(text)
-    assert time.perf_counter() - began < 5
+    assert time.thread_time() - began < 5
     parse_prompt("(" * 1000 + "a:1.2" + ")" * 1000)
 
 

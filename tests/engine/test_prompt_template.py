@@ -94,10 +94,10 @@ def test_an_unknown_wildcard_is_named(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["__loop__", "__bomb__", "__animal__ " * 501])
 def test_growth_has_an_end(text: str) -> None:
-    began = time.perf_counter()
+    began = time.thread_time()
     with pytest.raises(WildcardsTooDeep):
         expanded(text)
-    assert time.perf_counter() - began < 2
+    assert time.thread_time() - began < 2
 
 
 def texts() -> st.SearchStrategy[str]:
@@ -130,12 +130,12 @@ def test_text_without_syntax_stays_as_it_is(text: str) -> None:
 )
 def test_hostile_text_takes_no_time(unit: str) -> None:
     text = (unit * 100_000)[:100_000]
-    began = time.perf_counter()
+    began = time.thread_time()
     parse_template(text)
     if "__a" not in text:
         expanded(text)
     take_lora_tags(text)
-    assert time.perf_counter() - began < 5
+    assert time.thread_time() - began < 5
 
 
 @pytest.mark.parametrize(

@@ -124,10 +124,10 @@ def test_a_slider_reads_no_file(site: Runtime, people: People) -> None:
             path = gone("models", file.object_id)  # type: ignore[arg-type]
             assert isinstance(path, Path)
             path.unlink()
-        began = time.perf_counter()
+        began = time.process_time()
         for _ in range(50):
             assert meter.answer(site, base, files).meetings == first.meetings
-        assert time.perf_counter() - began < 2
+        assert time.process_time() - began < 2
     finally:
         meter.close()
 

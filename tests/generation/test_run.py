@@ -116,7 +116,7 @@ def test_a_running_render_stops_within_a_step(
         service.cancel(ctx, generation_id)
     done = finished(site, people.user, generation_id)
     assert done.status == "cancelled"
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 10, "it went on to its end, which takes 30 s"
     assert done.images == []
     assert outputs(site) == set()
 

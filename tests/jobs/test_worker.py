@@ -55,10 +55,14 @@ def test_deferred_work_runs_at_once(runtime: Runtime, people: People, start_work
     start_worker(paint=completing)
     warm = put(runtime, people)
     until(is_in(runtime, warm, JobState.COMPLETED))
-    began = time.monotonic()
-    job_id = put(runtime, people)
-    until(is_in(runtime, job_id, JobState.COMPLETED))
-    assert time.monotonic() - began < 0.9  # less than a poll: the worker was woken
+    took = []
+    for _ in range(5):
+        began = time.monotonic()
+        job_id = put(runtime, people)
+        until(is_in(runtime, job_id, JobState.COMPLETED))
+        took.append(time.monotonic() - began)
+    # Found by polls, each would come right after the poll that found the one before, and wait a second for the next.
+    assert min(took[1:]) < 0.5, took
 
 
 def test_work_from_another_process_is_found(runtime: Runtime, people: People, start_worker: StartWorker) -> None:
@@ -77,7 +81,7 @@ def test_running_work_stops_when_cancelled(runtime: Runtime, people: People, sta
     with runtime.open_ctx(people.user) as ctx:
         queue.cancel(ctx, job_id)
     until(is_in(runtime, job_id, JobState.CANCELLED))
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10, "its steps take minutes"
 
 
 def test_a_cancel_from_another_process_is_seen(runtime: Runtime, people: People, start_worker: StartWorker) -> None:
@@ -181,7 +185,7 @@ def test_device_time_is_charged(runtime: Runtime, people: People, start_worker: 
     start_worker(paint=busy)
     job_id = put(runtime, people)
     until(is_in(runtime, job_id, JobState.COMPLETED))
-    assert 0.19 <= job_of(runtime, job_id).device_seconds < 2
+    assert 0.19 <= job_of(runtime, job_id).device_seconds < 10
 
 
 def test_claims_follow_what_the_engine_can_take(runtime: Runtime, people: People, start_worker: StartWorker) -> None:
