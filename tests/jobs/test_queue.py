@@ -76,8 +76,10 @@ def test_two_people_take_turns(runtime: Runtime, people: People) -> None:
     while claim := take(runtime):
         order.append(claim.owner_id)
         finish(runtime, claim, 1.0)
-    assert order == [first.user_id, second.user_id] * 3
-    assert len(jobs) == 6
+    # Who of them comes first in a turn depends on milliseconds: a moment ago counts a little less than now.
+    assert [set(order[at : at + 2]) for at in (0, 2, 4)] == [{first.user_id, second.user_id}] * 3
+    assert order[0] == first.user_id
+    assert len(order) == len(jobs) == 6
 
 
 def test_turns_weigh_device_seconds_not_jobs(runtime: Runtime, people: People) -> None:
