@@ -87,7 +87,10 @@ class Background:
         self._runtime = runtime
         self.worker = Worker(runtime, HANDLERS)
         self.fetcher = create_fetcher(runtime)
-        self._scheduler = BackgroundScheduler(timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1})
+        # On a busy machine a turn comes late rather than not at all: some have hours between them.
+        self._scheduler = BackgroundScheduler(
+            timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
+        )
 
     def start(self) -> None:
         for entry in SCHEDULE:

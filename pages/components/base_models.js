@@ -188,7 +188,7 @@ export class BaseModelList {
 
   #draw(error) {
     const tools = html`<div class="row admin-tools"><p class="muted small bm-lead">What people may choose from, in this order. Weights are read as safetensors only.</p>
-      <button type="button" class="btn" data-do="sync" data-key="sync">${icon("refresh")}Look at the folder</button><button type="button" class="btn primary" data-do="add" data-key="add">${icon("plus")}Add</button></div>`;
+      <button type="button" class="btn" data-do="sync" data-key="sync">${icon("refresh")}Look for new ones</button><button type="button" class="btn primary" data-do="add" data-key="add">${icon("plus")}Add</button></div>`;
     if (!this.#items) {
       render(this.#panel, errorState(error));
       return;
@@ -197,7 +197,7 @@ export class BaseModelList {
       this.#panel,
       html`${this.#trouble && html`<div class="notice err" role="alert" data-key="trouble">${icon("cloud-off")}${this.#trouble}</div>`}
       ${this.#items.length === 0
-        ? emptyState({ icon: "cpu", title: "No base model yet", text: "Download one from a hub, name one on the server's disk, or put one into the models folder and look at it again.", actions: html`<button type="button" class="btn primary" data-do="add">${icon("plus")}Add</button><button type="button" class="btn" data-do="sync">${icon("refresh")}Look at the folder</button>` })
+        ? emptyState({ icon: "cpu", title: "No base model yet", text: "Download one from a hub, name one on the server's disk, or put one into the models folder and look at it again.", actions: html`<button type="button" class="btn primary" data-do="add">${icon("plus")}Add</button><button type="button" class="btn" data-do="sync">${icon("refresh")}Look for new ones</button>` })
         : html`${tools}<ol class="bm-list">${this.#items.map((one, index) => this.#row(one, index))}</ol>`}`,
     );
   }

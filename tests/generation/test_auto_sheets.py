@@ -117,6 +117,7 @@ def test_it_waits_for_everybody(user: Site, people: People, start_worker: Callab
         assert finished_at is not None
         assert generation.started_at is not None
         assert finished_at <= generation.started_at
+    assert user.client.get("/api/meta/stats").json()["generations"] == len(others), "nobody asked for the sheet"
 
 
 def test_off_means_off(user: Site) -> None:  # noqa: F811

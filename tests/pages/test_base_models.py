@@ -165,7 +165,7 @@ def test_refusals_stand_beside_the_field_they_name(
     watched.expected += ["/api/base-models"]
     shutil.copytree(tiny, site.runtime.settings.models_dir / "found")
     page = open_list(open_page, site)
-    page.get_by_role("button", name="Look at the folder").click()
+    page.get_by_role("button", name="Look for new ones").click()
     expect(page.locator(".toast", has_text="1 new base model")).to_be_visible()
     add_from_hub(page, "no repository", Revision="../x")
     expect(page.locator("[data-error=repo_id]")).to_contain_text("owner/name")

@@ -11,7 +11,7 @@ from visionsuit.core.errors import InvalidInput, NotFound, NotSignedIn
 from visionsuit.core.ids import is_id
 from visionsuit.core.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor
 from visionsuit.generation.tables import Generation, GenerationImage
-from visionsuit.jobs.tables import Job, JobState
+from visionsuit.jobs.tables import IDLE_PRIORITY, Job, JobState
 from visionsuit.runtime import Ctx
 
 _NOT_FOUND = "There is no such render, or it is not yours."
@@ -193,9 +193,9 @@ def sees_output(ctx: Ctx, object_id: str) -> bool:
 
 
 def count_renders(session: Session) -> int:
-    """Finished renders, for the public numbers."""
+    """Finished renders that somebody asked for, for the public numbers."""
     query = select(sa.func.count(col(Job.id))).where(
-        col(Job.state) == JobState.COMPLETED, col(Job.kind) == "generation"
+        col(Job.state) == JobState.COMPLETED, col(Job.kind) == "generation", col(Job.priority) > IDLE_PRIORITY
     )
     return session.exec(query).one()
 

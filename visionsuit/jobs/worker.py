@@ -93,7 +93,7 @@ class Worker:
     def stop(self, timeout_s: float = 20.0) -> None:
         """Take nothing new; give running jobs back to the queue; let results that are rendered be saved."""
         self._stopping.set()
-        self._hint()
+        self._hint(everybody=True)
         deadline = time.monotonic() + timeout_s
         for thread in [self._keeper, *self._renderers]:
             if thread.ident is not None:
@@ -187,6 +187,8 @@ class Worker:
             if claim is None:
                 self._wait_for_news(30.0, seen)
             else:
+                # A hint wakes one thread; there may be work for the next.
+                self._hint()
                 self._run(claim)
 
     def _claim(self) -> Claim | None:
@@ -281,10 +283,11 @@ class Worker:
 
     # Signals
 
-    def _hint(self) -> None:
+    def _hint(self, *, everybody: bool = False) -> None:
+        """Let one idle thread look for work: with all of them, most would ask the database for nothing."""
         with self._news:
             self._hints += 1
-            self._news.notify_all()
+            self._news.notify(len(self._renderers) + 1 if everybody else 1)
 
     def _wait_for_news(self, timeout_s: float, seen: int | None = None) -> None:
         with self._news:
