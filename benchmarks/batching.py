@@ -332,7 +332,7 @@ def latency(subject: Subject, count: int = 200, parts: int = 2) -> Iterator[Figu
             return speeds[-1]
 
         gaps = random.exponential(measure() / 0.8, count)
-        turn = threading.Lock()
+        served, turns = [0], threading.Condition()
         alone: dict[int, Pixels] = {}
         service: dict[int, float] = {}
         wrong: list[int] = []
@@ -341,16 +341,20 @@ def latency(subject: Subject, count: int = 200, parts: int = 2) -> Iterator[Figu
             """Latency of each request, seconds."""
             arrivals = np.zeros(len(numbers)) if at_once else np.cumsum(gaps[numbers])
             latencies = [0.0] * len(numbers)
+            served[0] = 0
             start = time.perf_counter()
 
             def person(place: int) -> None:
                 number, due = numbers[place], start + float(arrivals[place])
                 time.sleep(max(0.0, due - time.perf_counter()))
                 if one_at_a_time:
-                    with turn:
+                    with turns:
+                        turns.wait_for(lambda: served[0] == place)
                         began = time.perf_counter()
                         alone[number] = render(engine, requests[number])
                         service[number] = time.perf_counter() - began
+                        served[0] += 1
+                        turns.notify_all()
                 elif not subject.same([render(engine, requests[number])], [alone[number]]):
                     wrong.append(number)
                 latencies[place] = time.perf_counter() - due

@@ -56,9 +56,13 @@ class _Stage:
     def layers(self) -> int:
         return len(self.model.loras.prompt_layers.layers)
 
-    def rows(self, loras: Sequence[LoraRef], *, seeds: tuple[int, ...] = (1,), steps: int = 6) -> list[Row]:
+    def rows(
+        self, loras: Sequence[LoraRef], *, seeds: tuple[int, ...] = (1,), steps: int = 6, bucket: int = 0
+    ) -> list[Row]:
         prompt = f"red heart {len(loras)}"
-        request = RenderRequest(self.ref, prompt, "", 64, 64, steps, 4.0, seeds, "euler", "trailing", tuple(loras))
+        request = RenderRequest(
+            self.ref, prompt, "", 64, 64, steps, 4.0, seeds, "euler", "trailing", tuple(loras), bucket=bucket
+        )
         ticket = Ticket(request)
         ticket.model = self.model
         ticket.packs = {lora.sha256: self.model.loras.packs.get(lora) for lora in loras}
@@ -106,6 +110,54 @@ def test_pictures_of_one_request_share_them(stage: _Stage) -> None:
     batch = stage.batch(stage.rows(stage.loras, seeds=(1, 2, 3)))
     assert [stage.step(batch) for _ in range(2)] == [stage.layers, 0]
     batch.close()
+
+
+def test_they_go_with_the_last_step(stage: _Stage) -> None:
+    [short], long = stage.rows([], steps=1), stage.rows(stage.loras[:1], steps=3)
+    batch = stage.batch([short], long)
+    stage.step(batch)
+    assert batch.rows == long
+    assert not short.inputs.projected
+    assert len(long[0].inputs.projected) == stage.layers
+    batch.close()
+
+
+def test_a_fixed_shape_keeps_them_whatever_memory_is_free(stage: _Stage) -> None:
+    stage.host.free.append(2**20)
+    batch = stage.batch(stage.rows(stage.loras, bucket=2), stage.rows(stage.loras[:1], bucket=2))
+    assert [stage.step(batch) for _ in range(2)] == [2 * stage.layers, 0]
+    batch.close()
+    stage.host.free.pop()
+
+
+def test_in_a_fixed_shape_everybody_keeps_their_mix_after_a_call_that_failed(stage: _Stage) -> None:
+    """Pictures are tried one by one then, through the same slot."""
+
+    def people() -> list[list[Row]]:
+        return [stage.rows(loras, bucket=2) for loras in (stage.loras, stage.loras[1:])]
+
+    undisturbed, disturbed = people(), people()
+    for rows in (undisturbed, disturbed):
+        batch = stage.batch(*rows)
+        stage.step(batch)
+        if rows is disturbed:
+            _fail_once(stage.model.unet)
+        while not batch.is_empty:
+            stage.step(batch)
+        batch.close()
+    for [one], [other] in zip(undisturbed, disturbed, strict=True):
+        assert not other.ticket.is_over
+        assert torch.allclose(one.latent, other.latent, atol=1e-4)
+
+
+def _fail_once(unet: Any) -> None:
+    real = unet.forward
+
+    def forward(*args: Any, **options: Any) -> Any:
+        unet.forward = real
+        raise RuntimeError("once")
+
+    unet.forward = forward
 
 
 def test_without_memory_for_them_the_picture_is_the_same(stage: _Stage) -> None:

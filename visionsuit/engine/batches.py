@@ -127,6 +127,8 @@ class Batch:
     def close(self) -> None:
         """Give slots and merged weights back."""
         loras = self.model.loras
+        # What the last call was bound to holds the slots and what it kept of prompts.
+        loras.unet.bind([])
         if self._pool is not None:
             loras.return_pool(self._pool)
             self._pool = None
@@ -175,6 +177,8 @@ class Batch:
                 self._advance([row], self._call([row], self._plan_of([row], own, slot)))
             except Exception as error:  # this is the one
                 row.ticket.fail(error)
+        # In a fixed shape all of them went through one slot.
+        self._plan = None
         self.drop_withdrawn()
 
     def _shrink(self) -> None:
@@ -182,9 +186,14 @@ class Batch:
         self.model.loras.sizes.note_too_many(self._size_of(self.rows), len(self.rows))
         self.cap = max(1, len(self.rows) // 2)
         self._plan = None
+        self.model.loras.unet.bind([])
+        for row in [*self.rows, *self.waiting]:
+            row.forget_projections()
 
     def _take_finished(self) -> list[Row]:
         finished = [row for row in self.rows if row.is_denoised and not row.ticket.is_over]
+        for row in finished:
+            row.forget_projections()
         self.drop_withdrawn()
         if finished:
             self._keep([row for row in self.rows if not row.is_denoised])
@@ -296,7 +305,8 @@ class Batch:
         padded = self._padded(rows)
         inputs = join([row.inputs for row in padded])
         loras = self.model.loras
-        if loras.keeps_projections([row.inputs.embeds for row in padded]):
+        # In a fixed shape whether they are kept must not depend on what else is in memory.
+        if loras.keeps_projections([row.inputs.embeds for row in padded], always=self.key.shape is not None):
             for slot, row in enumerate(rows, first_slot):
                 if not row.inputs.projected:
                     # One by one, so that they do not depend on who is beside them.

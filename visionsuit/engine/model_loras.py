@@ -349,12 +349,16 @@ class ModelLoras:
         extra = self.merged.extra_bytes(mix)
         return not extra or extra * 2 < self._device.free_memory()
 
-    def keeps_projections(self, embeds: Sequence[torch.Tensor]) -> bool:
-        """Whether what the UNet makes of these prompts alone, [k, tokens, width] each, is kept between steps."""
-        return bool(self.prompt_layers.layers) and self.prompt_layers.fits(embeds, self._device.free_memory())
+    def keeps_projections(self, embeds: Sequence[torch.Tensor], *, always: bool = False) -> bool:
+        """Whether what the UNet makes of these prompts alone, [k, tokens, width] each, is kept between steps; `always`:
+        whatever memory is free."""
+        if not self.prompt_layers.layers:
+            return False
+        return always or self.prompt_layers.fits(embeds, self._device.free_memory())
 
     def free_memory(self) -> None:
         """Give up what is only kept for speed."""
+        self.unet.bind([])
         self._idle_pools.clear()
         self.merged.drop()
         self.free_text()

@@ -28,6 +28,9 @@ class PromptLayers:
             for module in unet.modules()
             if isinstance(module, Attention) and module.is_cross_attention and not module.norm_cross
         ]
+        if getattr(getattr(unet, "config", None), "encoder_hid_dim_type", None):
+            # They are given something else than the prompt as it was encoded.
+            crosses = []
         self.layers: list[Any] = [layer for cross in crosses for layer in (cross.to_k, cross.to_v)]
         self._ids = {id(layer) for layer in self.layers}
 

@@ -1,6 +1,7 @@
 """One picture on its way, with a scheduler and random numbers of its own, so that it is what it would be alone."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,10 @@ class Row:
     def timestep(self) -> torch.Tensor:
         timestep: torch.Tensor = self.timesteps[self.calls]
         return timestep
+
+    def forget_projections(self) -> None:
+        """Give the memory back that its prompt's layers take; other pictures of the request keep theirs."""
+        self.inputs = replace(self.inputs, projected=[])
 
     def model_input(self) -> torch.Tensor:
         """[1, C, h, w] fp32."""

@@ -16,7 +16,7 @@ from visionsuit.runtime import Ctx
 
 #: Weight of a new measurement; the machine's load changes, so old ones fade.
 _NEW_WEIGHT = 0.3
-#: The first ones of a process are slow, as everything is touched for the first time: they fade sooner.
+#: The very first ones are slow, as everything is touched for the first time: they fade sooner.
 _EARLY_WEIGHT, _EARLY_SAMPLES = 0.7, 3
 _TOPIC = "paces"
 #: What another process measured is known so much later.
