@@ -171,10 +171,7 @@ class Batch:
         for number, row in enumerate(self.rows):
             try:
                 slot = 0 if self.key.shape else number
-                own = self._own_forwards(slot, row)
-                if row.mix.key and self._merged is None:
-                    own = self._slot_forwards(slot, slot + 1)
-                self._advance([row], self._call([row], self._plan_of([row], own, slot)))
+                self._advance([row], self._call([row], self._plan_of([row], self._forwards_alone(slot, row), slot)))
             except Exception as error:  # this is the one
                 row.ticket.fail(error)
         # In a fixed shape all of them went through one slot.
@@ -292,14 +289,16 @@ class Batch:
             self._pool = self.model.loras.lease_pool(self.key.rows, self.key.shape.rank if self.key.shape else 0)
         return self._pool
 
-    def _own_forwards(self, slot: int, row: Row) -> Forwards:
-        """For nobody but the picture in this slot."""
+    def _forwards_alone(self, slot: int, row: Row, only: frozenset[int] | None = None) -> Forwards:
+        """For nobody but the picture in this slot; `only` as for the slots."""
         if not row.mix.key:
             return []
         if self._merged is not None:
             return self.model.loras.merged.take(self, row.mix)
         self._slots().write(slot, row.mix.key, row.mix.parts)
-        return self._slots().forwards(slot, slot + 1)
+        return (
+            self._slot_forwards(slot, slot + 1) if only is None else self._slots().forwards(slot, slot + 1, only=only)
+        )
 
     def _plan_of(self, rows: list[Row], forwards: Forwards, first_slot: int = 0) -> _Plan:
         padded = self._padded(rows)
@@ -310,8 +309,8 @@ class Batch:
             for slot, row in enumerate(rows, first_slot):
                 if not row.inputs.projected:
                     # One by one, so that they do not depend on who is beside them.
-                    loras.unet.bind(self._own_forwards(slot, row))
-                    row.inputs.projected.extend(loras.prompt_layers.project(row.inputs.embeds))
+                    own = self._forwards_alone(slot, row, loras.prompt_layers.ids)
+                    row.inputs.projected.extend(loras.prompt_layers.project(row.inputs.embeds, own))
             projected = [row.inputs.projected for row in padded]
             forwards = loras.prompt_layers.replace(forwards, inputs["encoder_hidden_states"], projected)
         guidance = torch.tensor([row.guidance for row in padded], dtype=torch.float32, device=self.model.device)

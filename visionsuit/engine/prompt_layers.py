@@ -32,7 +32,8 @@ class PromptLayers:
             # They are given something else than the prompt as it was encoded.
             crosses = []
         self.layers: list[Any] = [layer for cross in crosses for layer in (cross.to_k, cross.to_v)]
-        self._ids = {id(layer) for layer in self.layers}
+        #: Their identities.
+        self.ids = frozenset(id(layer) for layer in self.layers)
 
     def fits(self, embeds: Sequence[torch.Tensor], free_bytes: int) -> bool:
         """Whether what the layers answer to these prompts, [k, tokens, width] each, is small enough to be kept."""
@@ -40,9 +41,10 @@ class PromptLayers:
         # Each request's own, and those of a call side by side.
         return 2 * tokens * sum(layer.out_features for layer in self.layers) <= free_bytes * _SHARE_OF_FREE_MEMORY
 
-    def project(self, embeds: torch.Tensor) -> list[torch.Tensor]:
-        """[k, tokens, width] -> [k, tokens, out] of each layer, with the forwards that they have now."""
-        return [layer(embeds) for layer in self.layers]
+    def project(self, embeds: torch.Tensor, forwards: Forwards) -> list[torch.Tensor]:
+        """[k, tokens, width] -> [k, tokens, out] of each layer, with its forward in `forwards` where it has one."""
+        own = {id(layer): forward for layer, forward in forwards if id(layer) in self.ids}
+        return [(own.get(id(layer)) or _plain(layer))(embeds) for layer in self.layers]
 
     def replace(self, forwards: Forwards, embeds: torch.Tensor, projected: Sequence[list[torch.Tensor]]) -> Forwards:
         """`forwards`, but for these layers, which answer what was calculated before.
@@ -51,14 +53,19 @@ class PromptLayers:
             embeds: [n, tokens, width], all that the call's layers are given.
             projected: what `project` gave for each picture, in the order of `embeds`.
         """
-        plain = [entry for entry in forwards if id(entry[0]) not in self._ids]
-        inner = {id(layer): forward for layer, forward in forwards}
+        replaced = [entry for entry in forwards if id(entry[0]) not in self.ids]
+        own = {id(layer): forward for layer, forward in forwards if id(layer) in self.ids}
         for number, layer in enumerate(self.layers):
             answers = [one[number] for one in projected]
             answer = answers[0] if len(answers) == 1 else torch.cat(answers)
-            otherwise = inner.get(id(layer)) or type(layer).forward.__get__(layer)
-            plain.append((layer, _answering(embeds, answer, otherwise)))
-        return plain
+            replaced.append((layer, _answering(embeds, answer, own.get(id(layer)) or _plain(layer))))
+        return replaced
+
+
+def _plain(layer: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Its forward without LoRAs, whatever it is bound to now."""
+    forward: Callable[[torch.Tensor], torch.Tensor] = type(layer).forward.__get__(layer)
+    return forward
 
 
 def _answering(

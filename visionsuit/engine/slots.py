@@ -155,14 +155,20 @@ class SlotPool:
             self._fold(slot, parts)
         self._mixes[slot] = key
 
-    def forwards(self, start: int, stop: int) -> Forwards:
-        """What the layers have to compute for a batch of the pictures in slots [start, stop)."""
+    def forwards(self, start: int, stop: int, *, only: frozenset[int] | None = None) -> Forwards:
+        """What the layers have to compute for a batch of the pictures in slots [start, stop).
+
+        Args:
+            only: identities of the layers that are asked for; all without it.
+        """
         found: Forwards = []
         for shape, storage in self._storages.items():
             rank = max(storage.ranks[start:stop], default=0)
             if not rank:
                 continue
             touched = storage.present[:, start:stop].any(axis=1)
+            if only is not None:
+                touched = touched & self._among(shape, only)
             view = (start, stop, self._bucket(rank), touched.tobytes())
             if view not in storage.views:
                 if len(storage.views) >= _KEPT_VIEWS:
@@ -170,6 +176,10 @@ class SlotPool:
                 storage.views[view] = self._make_forwards(shape, storage, *view[:3], np.flatnonzero(touched).tolist())
             found += storage.views[view]
         return found
+
+    def _among(self, shape: Shape, ids: frozenset[int]) -> NDArray[np.bool_]:
+        """Which layers of a shape these are: [L]."""
+        return np.array([id(self._modules[name]) in ids for name in self._layout.groups[shape]])
 
     def clear(self) -> None:
         """Give the memory back; all slots are gone."""
