@@ -259,8 +259,10 @@ def _deltas(model: LoadedModel, request: RenderRequest) -> list[tuple[str, torch
 
 
 def first_step(subject: Subject) -> Figure:
-    """From the call of `render` to its first step, while others run, in lengths of a step."""
+    """From the call of `render` to its first step, while others run, in lengths of a step. People come at any moment
+    of a step: right after the end of the one before, nearly a whole step would be ahead each time."""
     waits, lengths = [], []
+    random = np.random.default_rng(1)
     with subject.engine() as engine:
         render(engine, subject.request(7))
         stop = threading.Event()
@@ -277,7 +279,8 @@ def first_step(subject: Subject) -> Figure:
             thread.start()
         while len(marks) < 20:
             time.sleep(0.01)
-        for _ in range(15):
+        for _ in range(21):
+            time.sleep(random.uniform(0, (marks[-1] - marks[-20]) / 19))
             began, first = time.perf_counter(), []
 
             def note(progress: Any, first: list[float] = first) -> None:
