@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from benchmarks.harness import NOISE, Figure, compare
+from benchmarks.harness import NOISE, Figure, at_once, compare
 from benchmarks.subjects import PEOPLE, Pixels, Subject, render, small_subjects, together
 from visionsuit.engine.admission import admit
 from visionsuit.engine.base import LoraRef, RenderRequest
@@ -340,9 +340,9 @@ def latency(subject: Subject, count: int = 200, parts: int = 2) -> Iterator[Figu
         service: dict[int, float] = {}
         wrong: list[int] = []
 
-        def play(numbers: Sequence[int], *, one_at_a_time: bool = False, at_once: bool = False) -> list[float]:
+        def play(numbers: Sequence[int], *, one_at_a_time: bool = False, crowded: bool = False) -> list[float]:
             """Latency of each request, seconds."""
-            arrivals = np.zeros(len(numbers)) if at_once else np.cumsum(gaps[numbers])
+            arrivals = np.zeros(len(numbers)) if crowded else np.cumsum(gaps[numbers])
             latencies = [0.0] * len(numbers)
             served[0] = 0
             start = time.perf_counter()
@@ -362,11 +362,7 @@ def latency(subject: Subject, count: int = 200, parts: int = 2) -> Iterator[Figu
                     wrong.append(number)
                 latencies[place] = time.perf_counter() - due
 
-            threads = [threading.Thread(target=person, args=(place,)) for place in range(len(numbers))]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+            at_once(person, len(numbers))
             return latencies
 
         ours: list[float] = []
@@ -378,7 +374,7 @@ def latency(subject: Subject, count: int = 200, parts: int = 2) -> Iterator[Figu
             ours += play(numbers)
             measure()
         crowd = list(range(4 * PEOPLE))
-        saturated_s = max(play(crowd, at_once=True))
+        saturated_s = max(play(crowd, crowded=True))
     spread = max(speeds) / min(speeds) - 1
     void = "wrong result" if wrong else f"noisy ({spread:.0%})" if spread > 2 * NOISE else ""
     mine, fifo = float(np.percentile(ours, 95)), float(np.percentile(theirs, 95))

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import statistics
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -45,6 +46,15 @@ def interleave(*sides: Callable[[], object], rounds: int = 7, warm_up: int = 1) 
             side()
             taken.append(time.perf_counter() - began)
     return times
+
+
+def at_once(work: Callable[[int], None], count: int) -> None:
+    """`work(0)` to `work(count - 1)`, each in a thread of its own, until all are done."""
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def noise(times: list[float]) -> float:

@@ -3,7 +3,6 @@ against diffusers' `set_adapters` one by one with the adapters loaded already, e
 """
 
 import io
-import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from PIL import Image
 from sqlmodel import col, select
 
-from benchmarks.harness import Figure, compare
+from benchmarks.harness import Figure, at_once, compare
 from benchmarks.site import open_site, render_queued
 from benchmarks.subjects import PEOPLE, Pixels, Subject, small_subjects
 from visionsuit.accounts.identity import actor_of
@@ -114,9 +113,5 @@ def _render_all(runtime: Runtime, actors: Sequence[Actor], orders: Sequence[Orde
         data = runtime.storage.read_bytes(Bucket.OUTPUTS, shown.images[0].url.rpartition("/")[2])
         made[number] = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(np.int16)
 
-    threads = [threading.Thread(target=person, args=(number,)) for number in range(len(orders))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(person, len(orders))
     return [made[number] for number in range(len(orders))]

@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.harness import NOISE, Figure, compare, interleave, noise
+from benchmarks.harness import NOISE, Figure, at_once, compare, interleave, noise
 from benchmarks.site import open_site, render_queued
 from tests.server import Server, free_port
 from visionsuit.engine.base import RenderRequest
@@ -124,15 +123,11 @@ def _many(jobs: list[Callable[[], bool]]) -> bool:
     """Each in a thread of its own, ten times."""
     answers: list[bool] = []
 
-    def person(job: Callable[[], bool]) -> None:
+    def person(number: int) -> None:
         for _ in range(JOBS_EACH):
-            answers.append(job())
+            answers.append(jobs[number]())
 
-    threads = [threading.Thread(target=person, args=(job,)) for job in jobs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(person, len(jobs))
     return len(answers) == len(jobs) * JOBS_EACH and all(answers)
 
 

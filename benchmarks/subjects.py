@@ -1,7 +1,6 @@
 """What the engine's benchmarks render: a model, LoRA files for it, and eight people's requests with mixes of two."""
 
 import tempfile
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from numpy.typing import NDArray
 
+from benchmarks.harness import at_once
 from tests.engine.tiny import DEMO, make_lora, make_sdxl_topology, make_tiny_sd
 from visionsuit.engine.base import BaseModelRef, LoraRef, RenderRequest
 from visionsuit.engine.base_models import LoadedModel, load_model
@@ -141,11 +141,7 @@ def together(engine: DiffusersEngine, requests: Sequence[RenderRequest]) -> list
     def work(number: int) -> None:
         made[number] = render(engine, requests[number])
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(len(requests))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(work, len(requests))
     return [made[number] for number in range(len(requests))]
 
 

@@ -296,9 +296,9 @@ class Batch:
         if self._merged is not None:
             return self.model.loras.merged.take(self, row.mix)
         self._slots().write(slot, row.mix.key, row.mix.parts)
-        return (
-            self._slot_forwards(slot, slot + 1) if only is None else self._slots().forwards(slot, slot + 1, only=only)
-        )
+        if only is not None:
+            return self._slots().forwards(slot, slot + 1, only=only)
+        return self._slot_forwards(slot, slot + 1)
 
     def _plan_of(self, rows: list[Row], forwards: Forwards, first_slot: int = 0) -> _Plan:
         padded = self._padded(rows)
