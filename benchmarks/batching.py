@@ -7,16 +7,18 @@ models; `python -m benchmarks.gpu` takes the same measures at full size.
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
+from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 
 from benchmarks.harness import NOISE, Figure, at_once, compare
 from benchmarks.subjects import PEOPLE, Pixels, Subject, render, small_subjects, together
 from visionsuit.engine.admission import admit
-from visionsuit.engine.base import LoraRef, RenderRequest
+from visionsuit.engine.base import RenderRequest
 from visionsuit.engine.base_models import LoadedModel
 from visionsuit.engine.batches import Batch
 from visionsuit.engine.compat import read_base_shapes
@@ -32,24 +34,17 @@ def people(subject: Subject, target: float, *, rounds: int = 5, loading: bool = 
     """Many at once against diffusers' `set_adapters` one by one, which has the adapters already or loads them too."""
     requests = [subject.request(number) for number in range(count)]
     pipe = subject.pipeline()
-    names = {lora.path: f"a{number}" for number, lora in enumerate(subject.loras)}
     last: dict[str, list[Pixels]] = {}
-
-    def load(lora: LoraRef) -> None:
-        pipe.load_lora_weights(str(lora.path.parent), weight_name=lora.path.name, adapter_name=names[lora.path])
-
     if not loading:
-        for lora in subject.loras:
-            load(lora)
+        subject.load_loras(pipe, subject.loras)
 
     def theirs() -> None:
         last["theirs"] = []
         for request in requests:
             if loading:
                 pipe.unload_lora_weights()
-                for lora in request.loras:
-                    load(lora)
-            pipe.set_adapters([names[lora.path] for lora in request.loras], [lora.weight for lora in request.loras])
+                subject.load_loras(pipe, request.loras)
+            subject.set_mix(pipe, request)
             last["theirs"].append(subject.plain(pipe, request))
 
     with subject.engine() as engine:
@@ -66,6 +61,55 @@ def people(subject: Subject, target: float, *, rounds: int = 5, loading: bool = 
             ours, theirs, target=target, faster_is_more=True, rounds=rounds,
             correct=lambda: subject.same(last["ours"], last["theirs"]),
         )  # fmt: skip
+
+
+def people_peft(subject: Subject, *, target: float = 1.5, rounds: int = 5) -> Figure:
+    """Many at once against one batch of diffusers' whose rows go through PEFT adapters of their own.
+
+    Such a batch must begin and end together and share its scheduler and guidance, and a row has one adapter: each mix
+    is summed up into one before anything is timed.
+    """
+    requests = [replace(subject.request(number), guidance=4.0) for number in range(PEOPLE)]
+    pipe = subject.pipeline()
+    for number, request in enumerate(requests):
+        pipe.load_lora_weights(_summed(request), adapter_name=f"person{number}")
+    rows = [f"person{number}" for number in range(PEOPLE)]
+    # Guidance doubles the batch: all without the prompt, then all with it.
+    for layer in pipe.unet.modules():
+        if isinstance(layer, LoraLayer):
+            layer.register_forward_pre_hook(
+                lambda _, inputs, kwargs: (inputs, {**kwargs, "adapter_names": rows + rows}), with_kwargs=True
+            )
+    last: dict[str, list[Pixels]] = {}
+
+    def theirs() -> None:
+        images = pipe(
+            [request.prompt for request in requests], num_inference_steps=subject.steps, guidance_scale=4.0,
+            height=subject.size, width=subject.size, output_type="np",
+            generator=[torch.Generator().manual_seed(request.seeds[0]) for request in requests],
+        ).images  # fmt: skip
+        last["theirs"] = [(image * 255).round().astype(np.int16) for image in images]
+
+    with subject.engine() as engine:
+
+        def ours() -> None:
+            last["ours"] = together(engine, requests)
+
+        return compare(
+            "B1", f"{subject.name}: {PEOPLE} people's mixes at once / one batch of PEFT adapters, speed-up",
+            ours, theirs, target=target, faster_is_more=True, rounds=rounds,
+            correct=lambda: subject.same(last["ours"], last["theirs"]),
+        )  # fmt: skip
+
+
+def _summed(request: RenderRequest) -> dict[str, torch.Tensor]:
+    """The request's mix as the state of one LoRA, whose rank is the sum of theirs."""
+    state: dict[str, torch.Tensor] = {}
+    for lora in request.loras:
+        for name, tensor in load_file(lora.path).items():
+            part = tensor.float() * (lora.weight if ".lora_B." in name else 1.0)
+            state[name] = torch.cat([state[name], part], int(".lora_B." in name)) if name in state else part
+    return state
 
 
 def people_merged(subject: Subject, *, target: float = 1.5, rounds: int = 5) -> Figure:
@@ -195,9 +239,8 @@ def mix_ready(subject: Subject, *, against_diffusers: bool = True) -> Iterator[F
     pipe = subject.pipeline() if against_diffusers else None
 
     def diffusers() -> None:
-        for number, lora in enumerate(request.loras):
-            pipe.load_lora_weights(str(lora.path.parent), weight_name=lora.path.name, adapter_name=f"a{number}")
-        pipe.set_adapters(["a0", "a1"], [0.5, 0.4])
+        subject.load_loras(pipe, request.loras)
+        subject.set_mix(pipe, request)
         pipe.unload_lora_weights()
 
     name = subject.name
@@ -395,7 +438,7 @@ def run_people() -> list[Figure]:
     torch.set_num_threads(1)
     with small_subjects() as (tiny, topology, demo):
         figures = [people(tiny, 3.0), people(topology, 4.0), people(demo, 1.5)]
-        return figures + [people_merged(one) for one in (tiny, topology, demo)]
+        return figures + [side(one) for one in (tiny, topology, demo) for side in (people_peft, people_merged)]
 
 
 def run_mixed() -> list[Figure]:

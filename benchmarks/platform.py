@@ -37,15 +37,13 @@ def run() -> list[Figure]:
 def people(subject: Subject, target: float, *, rounds: int = 5) -> Figure:
     requests = [subject.request(number) for number in range(PEOPLE)]
     pipe = subject.pipeline()
-    names = {lora.path: f"a{number}" for number, lora in enumerate(subject.loras)}
-    for path, name in names.items():
-        pipe.load_lora_weights(str(path.parent), weight_name=path.name, adapter_name=name)
+    subject.load_loras(pipe, subject.loras)
     last: dict[str, list[Pixels]] = {}
 
     def theirs() -> None:
         last["theirs"] = []
         for request in requests:
-            pipe.set_adapters([names[lora.path] for lora in request.loras], [lora.weight for lora in request.loras])
+            subject.set_mix(pipe, request)
             pixels = subject.plain(pipe, request)
             Image.fromarray(pixels.astype(np.uint8)).save(io.BytesIO(), "PNG")
             last["theirs"].append(pixels)

@@ -97,6 +97,15 @@ class Subject:
         pipe.scheduler = create_scheduler(dict(pipe.scheduler.config), "dpmpp_2m", "trailing")
         return pipe
 
+    def load_loras(self, pipe: Any, loras: Sequence[LoraRef]) -> None:
+        """Into diffusers' pipeline, as adapters that are named by their SHA-256."""
+        for lora in loras:
+            pipe.load_lora_weights(str(lora.path.parent), weight_name=lora.path.name, adapter_name=lora.sha256)
+
+    def set_mix(self, pipe: Any, request: RenderRequest) -> None:
+        """The request's LoRAs, which were loaded before, and no others."""
+        pipe.set_adapters([lora.sha256 for lora in request.loras], [lora.weight for lora in request.loras])
+
     def plain(self, pipe: Any, request: RenderRequest) -> Pixels:
         """The request through diffusers' pipeline; its LoRAs are the caller's to set."""
         image = pipe(
