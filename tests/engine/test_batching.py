@@ -255,6 +255,16 @@ def test_one_that_arrives_late_begins_within_two_steps(renderer: Renderer) -> No
     assert furthest(picture, alone(renderer, late.request)[0]) <= BAR
 
 
+def test_many_that_arrive_together_begin_together(renderer: Renderer) -> None:
+    """One newcomer a step would make 15 calls of 8, and share few of them."""
+    alone(renderer, request_for(renderer, model="demo", steps=2))
+    before = renderer.engine.status().extra["unet_calls"]
+    requests = [request_for(renderer, model="demo", steps=8, seeds=(n,)) for n in range(8)]
+    for call in [Call(renderer.engine, request).start() for request in requests]:
+        assert call.join()
+    assert renderer.engine.status().extra["unet_calls"] - before < 13
+
+
 def test_places_lost_to_others_lose_no_work(renderer: Renderer, loras: dict[str, list[LoraRef]]) -> None:
     """More pictures than places, from several people: they take turns and come out right."""
     requests = [

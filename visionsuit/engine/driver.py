@@ -1,13 +1,15 @@
 """The thread that owns the device: it loads models, encodes, calls the UNet and decodes, for all who wait.
 
 Everything that touches a model happens here, so nothing of it needs a lock. Between two calls of the UNet at most one
-request is admitted and at most one picture decoded, so nobody waits long for another's beginning or end. Batches
-(other models, other sizes) take turns, a call each.
+picture is decoded, and requests are admitted for no longer than part of a call takes, so nobody waits long for
+another's beginning or end. Batches (other models, other sizes) take turns, a call each.
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -26,6 +28,10 @@ from visionsuit.engine.tickets import Ticket
 from visionsuit.engine.whole import WholeModel
 
 _T = TypeVar("_T")
+
+#: Part of a call's time that may go by between two calls until no further request is admitted: who joins late makes
+#: calls of its own at the end, where few share them.
+_ADMITTING_SHARE = 0.5
 
 
 class Driver:
@@ -50,6 +56,7 @@ class Driver:
         self._nudged = False
         self._closing = False
         self.calls = 0
+        self._call_s = 0.0
         self._thread = threading.Thread(target=self._run, name="device", daemon=True)
         self._thread.start()
 
@@ -134,7 +141,8 @@ class Driver:
             self._decode(self._denoised.popleft())
 
     def _let_in(self) -> None:
-        """Provide models in the order of arrival, and admit one request."""
+        """Provide models in the order of arrival, and admit one request; more while that takes little time."""
+        until = time.monotonic() + self._call_s * _ADMITTING_SHARE
         in_use = self._in_use()
         held_up: set[str] = set()
         for ticket in self._tickets:
@@ -147,15 +155,16 @@ class Driver:
                     model = self._with_memory(partial(self.models.get, ref, in_use), in_use)
                     in_use.add(ref.key)
                     check(ticket.request, model)
-                    if isinstance(model, LoadedModel) and ticket.packs is None:
+                    if ticket.packs is None:
                         # What is in memory need not be fetched by the caller, which would cost a call's time.
                         ticket.packs = model.loras.packs.find(ticket.request.loras)
                     ticket.provide(model)
                 if ticket.packs is not None and not ticket.admitted and ref.key not in held_up:
-                    if self._begin(ticket, in_use):
+                    if not self._begin(ticket, in_use):
+                        held_up.add(ref.key)
+                    elif isinstance(ticket.model, WholeModel) or time.monotonic() >= until:
                         self._nudged = True  # there may be more to admit after the next call
                         return
-                    held_up.add(ref.key)
             except Exception as error:  # a model or a request that fails is its caller's trouble alone
                 ticket.fail(error)
 
@@ -198,13 +207,14 @@ class Driver:
     def _render_whole(self, ticket: Ticket, model: WholeModel, in_use: set[str]) -> None:
         """One picture from end to end; all others have their turn before the next."""
         number = ticket.pictures
-        picture = self._with_memory(partial(model.render, ticket, number), in_use)
-        ticket.deliver(number, picture)
+        picture, init = self._with_memory(partial(model.render, ticket, number), in_use), ticket.request.init
+        ticket.deliver(number, picture if init is None else replace(picture, pixels=paste(picture.pixels, init, number)))
         self._tickets.remove(ticket)
         self._tickets.append(ticket)
         self.calls += 1
 
     def _step(self, batch: Batch) -> None:
+        began = time.monotonic()
         with torch.inference_mode():
             try:
                 self._denoised += self._with_memory(batch.step, self._in_use())
@@ -212,6 +222,7 @@ class Driver:
                 for row in list(batch.rows):
                     row.ticket.fail(_too_large(row.ticket, self._device, error))
                 batch.drop_withdrawn()
+        self._call_s = time.monotonic() - began
         self.calls += 1
 
     def _decode(self, row: Row) -> None:
