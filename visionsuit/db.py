@@ -1,6 +1,6 @@
 """The database: engine, pragmas, sessions. Anything that only one database can do sits behind `search/`."""
 
-import sqlite3
+from copy import copy
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -8,7 +8,10 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Engine, event
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.engine import make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlmodel import Session, SQLModel
 
 #: Constraint names that Alembic can find again, also in SQLite.
@@ -40,6 +43,24 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+class LockingDialect(SQLiteDialect_pysqlite):
+    """SQLite whose transactions say BEGIN themselves: Python's own handling begins too late and never IMMEDIATE.
+
+    A reader that turns writer fails at once under contention; who may write takes the lock first and waits. It stands
+    here and not in an event's listener: an engine with listeners looks for them at every turn of every statement.
+    """
+
+    supports_statement_cache = True
+    begin_statement = "BEGIN IMMEDIATE"
+
+    def do_begin(self, dbapi_connection: DBAPIConnection) -> None:
+        driver: Any = dbapi_connection
+        driver.dbapi_connection.execute(self.begin_statement)
+
+
+registry.register("sqlite.locking", __name__, "LockingDialect")
+
+
 def open_database(url: str) -> Engine:
     """Engine for SQLite or PostgreSQL. `postgresql://` means the psycopg 3 driver."""
     address = make_url(url)
@@ -49,11 +70,11 @@ def open_database(url: str) -> Engine:
         return sa.create_engine(address, pool_size=10, max_overflow=40, pool_pre_ping=True)
     if address.database and address.database != ":memory:":
         Path(address.database).parent.mkdir(parents=True, exist_ok=True)
+    address = address.set(drivername="sqlite+locking")
     engine = sa.create_engine(address, pool_size=10, max_overflow=60, connect_args={"timeout": 30})
 
     @event.listens_for(engine, "connect")
     def set_pragmas(connection: Any, _: Any) -> None:
-        # Python's own transaction handling begins too late and never IMMEDIATE: we say BEGIN ourselves.
         connection.isolation_level = None
         for pragma in (
             "journal_mode=WAL",
@@ -63,17 +84,6 @@ def open_database(url: str) -> Engine:
             "cache_size=-65536",
         ):
             connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: sa.Connection) -> None:
-        # A reader that turns writer fails at once under contention; who may write takes the lock first and waits.
-        statement = "BEGIN" if connection.get_execution_options().get("read_only", False) else "BEGIN IMMEDIATE"
-        driver: Any = connection.connection.dbapi_connection
-        try:
-            # Straight to the driver: a tenth of the time, at every transaction.
-            driver.execute(statement)
-        except sqlite3.OperationalError as error:
-            raise sa.exc.OperationalError(statement, None, error) from error
 
     return engine
 
@@ -86,7 +96,11 @@ def open_session(engine: Engine, *, read_only: bool = False) -> Session:
 
 @lru_cache(maxsize=8)
 def _read_only(engine: Engine) -> Engine:
-    return engine.execution_options(read_only=True)
+    """The same connections, with transactions that take no lock."""
+    dialect = copy(engine.dialect)
+    assert isinstance(dialect, LockingDialect)
+    dialect.begin_statement = "BEGIN"
+    return Engine(engine.pool, dialect, engine.url)
 
 
 def create_schema(engine: Engine) -> None:

@@ -4,6 +4,7 @@ Most are on tables rather than classes, and run on the connection: that is half 
 Parameters by name: `queue`, `now`, `job_id`, `token`, `owner_id`.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
@@ -30,16 +31,21 @@ _states: sa.Table = QueueState.__table__  # type: ignore[attr-defined]
 _job, _share = _jobs.c, _shares.c
 
 
+def _is_any(column: sa.Column[Any], states: Iterable[JobState]) -> sa.ColumnElement[bool]:
+    """`in_` spelled out: a list of values would be put into the statement anew at every execution."""
+    return column.in_([sa.literal_column(f"'{state}'", sa.String()) for state in states])
+
+
 def _busy() -> sa.ColumnElement[bool]:
     """Whether there is something that idle work steps back for."""
     other = _jobs.alias("other").c
-    waits = sa.and_(other.state.in_(WAITING), other.priority > IDLE_PRIORITY)
+    waits = sa.and_(_is_any(other.state, WAITING), other.priority > IDLE_PRIORITY)
     return sa.exists().where(other.queue == _queue, sa.or_(other.state == JobState.RUNNING, waits))
 
 
 _ready = (
     _job.queue == _queue,
-    _job.state.in_(WAITING),
+    _is_any(_job.state, WAITING),
     sa.or_(_job.run_after.is_(None), _job.run_after <= _now),
     sa.or_(_job.priority > IDLE_PRIORITY, ~_busy()),
 )
@@ -86,7 +92,7 @@ ACTIVE_WITH_SHARES = (
         _share.used_s, _share.used_at, _share.served_at,
     )
     .select_from(_jobs.outerjoin(_shares, _share.owner_id == _job.owner_id))
-    .where(_job.queue == _queue, _job.state.in_(ACTIVE))
+    .where(_job.queue == _queue, _is_any(_job.state, ACTIVE))
     .order_by(_job.priority.desc(), _job.id)
 )  # fmt: skip
 
@@ -94,7 +100,7 @@ ACTIVE_WITH_SHARES = (
 ACTIVE_OF = (
     sa.select(sa.func.count())
     .select_from(_jobs)
-    .where(_job.owner_id == _owner_id, _job.queue == _queue, _job.state.in_(ACTIVE))
+    .where(_job.owner_id == _owner_id, _job.queue == _queue, _is_any(_job.state, ACTIVE))
 )
 
 #: What a claim needs of one waiting job, unless somebody else holds its row.
