@@ -11,8 +11,9 @@ import anyio.to_thread
 import structlog
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from starlette.datastructures import Headers, MutableHeaders
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -68,6 +69,18 @@ def content_policy(scripts: str) -> str:
 #: Of whatever sets none itself. The API's documentation starts with an inline script.
 CSP = content_policy("'unsafe-inline'")
 
+#: Of every answer.
+SECURITY_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"same-origin"),
+    (b"x-frame-options", b"SAMEORIGIN"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
+)
+#: What nothing behind the edge has a say in.
+FIXED_HEADERS = {b"x-request-id", b"strict-transport-security", *(name for name, _ in SECURITY_HEADERS)}
+
 #: bearer token, session cookie -> who that is. Raises NotSignedIn for a bearer token that is no good.
 Resolver = Callable[[str | None, str | None], Actor]
 
@@ -115,7 +128,7 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                add_security_headers(MutableHeaders(scope=message), path, scope.get("scheme", "http"), request_id)
+                add_security_headers(message, path, scope.get("scheme", "http"), request_id)
             await send(message)
 
         structlog.contextvars.bind_contextvars(request_id=request_id)
@@ -236,19 +249,23 @@ def bound_body(receive: Receive, headers: Headers) -> Receive:
     return receive_bounded
 
 
-def add_security_headers(headers: MutableHeaders, path: str, scheme: str, request_id: str) -> None:
-    headers["X-Request-Id"] = request_id
-    headers["X-Content-Type-Options"] = "nosniff"
-    headers["Referrer-Policy"] = "same-origin"
-    headers["X-Frame-Options"] = "SAMEORIGIN"
-    headers["Cross-Origin-Opener-Policy"] = "same-origin"
-    headers["Cross-Origin-Resource-Policy"] = "same-origin"
-    headers["Permissions-Policy"] = "camera=(), microphone=(), geolocation=()"
-    headers.setdefault("Content-Security-Policy", CSP)
+def add_security_headers(message: Message, path: str, scheme: str, request_id: str) -> None:
+    """To the start of an answer. A policy and a caching rule of its own stay."""
+    headers = [header for header in message.get("headers", ()) if header[0] not in FIXED_HEADERS]
+    present = {name for name, _ in headers}
+    headers += [(b"x-request-id", request_id.encode()), *SECURITY_HEADERS]
+    if b"content-security-policy" not in present:
+        headers.append((b"content-security-policy", CSP.encode()))
     if scheme == "https":
-        headers["Strict-Transport-Security"] = "max-age=31536000"
-    if path.startswith("/api/"):
-        headers.setdefault("Cache-Control", "no-store")
+        headers.append((b"strict-transport-security", b"max-age=31536000"))
+    if path.startswith("/api/") and b"cache-control" not in present:
+        headers.append((b"cache-control", b"no-store"))
+    message["headers"] = headers
+
+
+def json_response(model: BaseModel, status_code: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """The model as an answer, for routes that are asked often: FastAPI would check it once more, in one more thread."""
+    return Response(model.model_dump_json(), status_code, headers, "application/json")
 
 
 def get_runtime(request: Request) -> Runtime:
@@ -271,8 +288,17 @@ def open_read_ctx(request: Request) -> Iterator[Ctx]:
         yield ctx
 
 
-RuntimeDep = Annotated[Runtime, Depends(get_runtime)]
-ActorDep = Annotated[Actor, Depends(get_actor)]
+# Coroutines, since FastAPI sends plain functions through a thread.
+async def _runtime(request: Request) -> Runtime:
+    return get_runtime(request)
+
+
+async def _actor(request: Request) -> Actor:
+    return get_actor(request)
+
+
+RuntimeDep = Annotated[Runtime, Depends(_runtime)]
+ActorDep = Annotated[Actor, Depends(_actor)]
 # scope="function": commit before the answer leaves. The default commits after it, so a
 # failed commit would still have answered 200.
 CtxDep = Annotated[Ctx, Depends(open_write_ctx, scope="function")]

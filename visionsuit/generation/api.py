@@ -28,7 +28,7 @@ from visionsuit.generation.stream import find_job_id, stream_progress
 from visionsuit.generation.view import generation_out, generations_out
 from visionsuit.images.out import image_tiles
 from visionsuit.site.stats import register_counter
-from visionsuit.web import ActorDep, CtxDep, ReadCtxDep, RuntimeDep
+from visionsuit.web import ActorDep, CtxDep, ReadCtxDep, RuntimeDep, json_response
 
 router = APIRouter(tags=["generator"])
 register_counter("generations", count_renders)
@@ -54,8 +54,8 @@ def list_base_models(ctx: ReadCtxDep) -> BaseModelListOut:
     )
 
 
-@router.post("/api/generations", status_code=202, summary="Render pictures")
-def create_generation(runtime: RuntimeDep, actor: ActorDep, body: GenerationIn, response: Response) -> GenerationOut:
+@router.post("/api/generations", status_code=202, summary="Render pictures", response_model=GenerationOut)
+def create_generation(runtime: RuntimeDep, actor: ActorDep, body: GenerationIn) -> Response:
     """Queues the request and answers at once; follow it at `Location` or by its events.
 
     422 names the field at fault, also for a LoRA that does not fit the base model (`lora_incompatible`);
@@ -65,8 +65,7 @@ def create_generation(runtime: RuntimeDep, actor: ActorDep, body: GenerationIn, 
     service.check_ahead(runtime, actor, order)
     with runtime.open_ctx(actor) as ctx:
         answer = generations_out(ctx, [service.submit_with_job(ctx, order)])[0]
-    response.headers["Location"] = f"/api/generations/{answer.id}"
-    return answer
+    return json_response(answer, 202, {"Location": f"/api/generations/{answer.id}"})
 
 
 @router.get("/api/generations", summary="One's own renders, newest first")
