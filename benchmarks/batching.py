@@ -73,6 +73,7 @@ def people_peft(subject: Subject, *, target: float = 1.5, rounds: int = 5) -> Fi
     pipe = subject.pipeline()
     for number, request in enumerate(requests):
         pipe.load_lora_weights(_summed(request), adapter_name=f"person{number}")
+    pipe.unet.to(pipe.dtype)
     rows = [f"person{number}" for number in range(PEOPLE)]
     # Guidance doubles the batch: all without the prompt, then all with it.
     for layer in pipe.unet.modules():

@@ -23,7 +23,16 @@ import torch
 from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, EulerDiscreteScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from benchmarks.batching import first_step, mix_ready, mixed_against_plain, people, people_merged, single, switch
+from benchmarks.batching import (
+    first_step,
+    mix_ready,
+    mixed_against_plain,
+    people,
+    people_merged,
+    people_peft,
+    single,
+    switch,
+)
 from benchmarks.harness import Figure, machine, save, table
 from benchmarks.subjects import PSNR_BAR, Pixels, Subject, psnr, render, together
 from tests.engine.tiny import make_sdxl_topology, make_tiny_sd
@@ -148,6 +157,7 @@ def measures(subject: Subject, *, large: bool) -> Iterable[Callable[[], Iterable
         lambda: [people(subject, 1.5)],
         lambda: [people(subject, 3.0, loading=True, count=3)],
         lambda: [people_merged(subject, target=1.0)],
+        lambda: [people_peft(subject)],
         lambda: mixed_against_plain(subject, 0.85),
         lambda: [likeness(subject)],
         lambda: mix_ready(subject, against_diffusers=not large),
