@@ -14,8 +14,9 @@ from tests.engine.conftest import Renderer
 from tests.engine.pretend import PretendGpu
 from tests.engine.test_batching import BAR, Call, alone, furthest, init_of, request_for
 from tests.engine.test_lora_formats import FORMATS, make
-from tests.engine.test_whole import EULER, make_tiny_flux
+from tests.engine.test_whole import EULER
 from tests.engine.tiny import make_lora
+from tests.engine.tiny_flux import make_flux_lora, make_tiny_flux
 from tests.engine.tiny_sd3 import make_tiny_sd3
 from visionsuit.core.config import Offload
 from visionsuit.engine.base import LoraRef, OutOfDeviceMemory
@@ -239,25 +240,45 @@ def test_t5_visits_too(open_engine: Open, engine: DiffusersEngine, tmp_path: Pat
 
 
 def test_whole_pipelines_leave_and_come_back(open_engine: Open, engine: DiffusersEngine, tmp_path: Path) -> None:
+    """With the LoRAs that are loaded into them, and what they take."""
     more = {"flux": read_base_model(make_tiny_flux(tmp_path / "flux"))}
-    [expected] = Renderer(engine, more)("flux", **EULER)
+    mixes = [(), *((lora,) for lora in flux_loras(tmp_path))]
+    expected = [Renderer(engine, more)("flux", loras=mix, **EULER)[0] for mix in mixes]
     ours, device = open_engine(budget=1, more=more)
-    for _ in range(2):
-        assert furthest(ours("flux", **EULER)[0], expected) <= BAR
+    sizes = []
+    for _ in range(3):
+        for mix, picture in zip(mixes, expected, strict=True):
+            assert furthest(ours("flux", loras=mix, **EULER)[0], picture) <= BAR
+        sizes.append(device.memory()[0])
+        assert ours.engine.status().extra["model_bytes"] == sizes[-1]
         ours("sd", steps=1)
-        assert ours.engine.status().extra["in_host_memory"] == ["flux"]
+        extra = ours.engine.status().extra
+        assert extra["in_host_memory"] == ["flux"]
+        assert extra["host_model_bytes"] == sizes[-1] + loaded(ours)["sd"].residence.host_bytes
         assert device.memory()[0] == loaded(ours)["sd"].residence.bytes
+        assert furthest(ours("flux", loras=mixes[1], **EULER)[0], expected[1]) <= BAR
+    assert len(set(sizes)) == 1
+
+
+def flux_loras(folder: Path) -> list[LoraRef]:
+    paths = [folder / f"{number}.safetensors" for number in range(2)]
+    return [
+        LoraRef(make_flux_lora(path, folder / "flux", text_encoder=True, seed=number), path, 0.8)
+        for number, path in enumerate(paths)
+    ]
 
 
 def test_whole_pipelines_without_room_let_their_parts_come_and_go(engine: DiffusersEngine, tmp_path: Path) -> None:
     """By diffusers' own means, so nothing here is watched."""
     more = {"flux": read_base_model(make_tiny_flux(tmp_path / "flux"))}
-    [expected] = Renderer(engine, more)("flux", **EULER)
+    mixes = [(), *((lora,) for lora in flux_loras(tmp_path))]
+    expected = [Renderer(engine, more)("flux", loras=mix, **EULER)[0] for mix in mixes]
     device = PretendGpu("cpu", "Pretended", size=ROOMY)
     ours = Renderer(DiffusersEngine(device, threads=1, offload=Offload.ALWAYS), more)
     ours.engine.start()
     for _ in range(2):
-        assert np.array_equal(ours("flux", **EULER)[0], expected)
+        for mix, picture in zip(mixes, expected, strict=True):
+            assert np.array_equal(ours("flux", loras=mix, **EULER)[0], picture)
     assert device.moves["placed"] == 0
     assert ours.engine.status().loaded_models == ("flux",)
     ours.engine.close()

@@ -1,7 +1,5 @@
 """Pipelines that no batch knows: rendered whole through the same queue, with progress and cancel."""
 
-import json
-import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,55 +8,26 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
-from transformers import CLIPTextModel
+from diffusers import DiffusionPipeline
 
 from tests.engine.conftest import Renderer
 from tests.engine.tiny import make_lora, make_tiny_sd
-from tests.engine.tiny_sd3 import make_tiny_sd3
-from visionsuit.engine.base import EngineError, Family, IncompatibleLora, LoraRef, Progress, RenderCancelled
+from tests.engine.tiny_flux import make_tiny_flux
+from visionsuit.engine.base import (
+    EngineError,
+    Family,
+    IncompatibleLora,
+    LoraRef,
+    LoraUnloadable,
+    Progress,
+    RenderCancelled,
+)
 from visionsuit.engine.catalog import read_base_model
 from visionsuit.engine.compat import check_lora
 from visionsuit.engine.diffusers_engine import DiffusersEngine
 from visionsuit.engine.header import read_header
 
 EULER = {"sampler": "euler", "schedule": "default"}
-
-
-def make_tiny_flux(folder: Path) -> Path:
-    """A FluxPipeline folder; CLIP and T5 of the tiny SD 3."""
-    parts = make_tiny_sd3(folder.with_name("parts"), t5=True)
-    torch.manual_seed(1)
-    FluxTransformer2DModel(
-        patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
-        joint_attention_dim=96, pooled_projection_dim=32, axes_dims_rope=(4, 4, 8),
-    ).save_pretrained(folder / "transformer")  # fmt: skip
-    AutoencoderKL(
-        block_out_channels=(8, 8, 8, 16), layers_per_block=1, norm_num_groups=4, latent_channels=4, sample_size=64,
-        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-        scaling_factor=0.3611, shift_factor=0.1159, use_quant_conv=False, use_post_quant_conv=False,
-    ).save_pretrained(folder / "vae")  # fmt: skip
-    CLIPTextModel.from_pretrained(parts / "text_encoder").save_pretrained(folder / "text_encoder")
-    for source, target in (
-        ("tokenizer", "tokenizer"), ("text_encoder_3", "text_encoder_2"), ("tokenizer_3", "tokenizer_2"),
-    ):  # fmt: skip
-        shutil.copytree(parts / source, folder / target)
-    FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True).save_pretrained(folder / "scheduler")
-    index = {
-        "_class_name": "FluxPipeline",
-        "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "text_encoder_2": ["transformers", "T5EncoderModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "tokenizer_2": ["transformers", "PreTrainedTokenizerFast"],
-        "transformer": ["diffusers", "FluxTransformer2DModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
-        "feature_extractor": [None, None],
-        "image_encoder": [None, None],
-    }
-    (folder / "model_index.json").write_text(json.dumps(index))
-    (folder / "visionsuit.json").write_text(json.dumps({"default": {"width": 64, "height": 64}, "min_size": 64}))
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -125,9 +94,9 @@ def test_others_have_their_turn_between_its_pictures(renderer: Renderer) -> None
 
 def test_what_it_cannot_is_said_before(renderer: Renderer, flux: Path, tmp_path: Path) -> None:
     sha256 = make_lora(tmp_path / "a.safetensors", make_tiny_sd(tmp_path / "sd"))
-    with pytest.raises(IncompatibleLora, match="without LoRAs"):
+    with pytest.raises(IncompatibleLora, match="the base model is Flux: 32 of its 32 layers are not"):
         check_lora(read_header(tmp_path / "a.safetensors"), flux)
-    with pytest.raises(EngineError, match="without LoRAs"):
+    with pytest.raises(LoraUnloadable, match=r"^a\.safetensors: The LoRA was made for"):
         renderer("flux", loras=[LoraRef(sha256, tmp_path / "a.safetensors", 1.0)], **EULER)
     with pytest.raises(EngineError, match="multiples of 16"):
         renderer("flux", size=(72, 64), **EULER)

@@ -19,6 +19,7 @@ def check(request: RenderRequest, model: LoadedModel | WholeModel) -> None:
     """Raises: EngineError for what this model cannot render."""
     if isinstance(model, WholeModel):
         model.check(request)
+        _check_begin(request)
         return
     factor = model.size_step
     if request.width % factor or request.height % factor or min(request.width, request.height) < factor:
@@ -27,10 +28,14 @@ def check(request: RenderRequest, model: LoadedModel | WholeModel) -> None:
         )
     if request.bucket not in (0, *BUCKETS):
         raise EngineError(f"A bucket holds {', '.join(map(str, BUCKETS))} pictures, not {request.bucket}.")
-    if request.init is not None:
-        _check_init(request.init, (request.height, request.width), len(request.seeds))
+    _check_begin(request)
     if request.variation is not None and len(request.variation.seeds) != len(request.seeds):
         raise EngineError("A variation needs a seed for every picture.")
+
+
+def _check_begin(request: RenderRequest) -> None:
+    if request.init is not None:
+        _check_init(request.init, (request.height, request.width), len(request.seeds))
 
 
 def _check_init(init: InitPicture, size: tuple[int, int], seeds: int) -> None:

@@ -28,6 +28,17 @@ class Family(StrEnum):
     OTHER = "other"
 
 
+class Ability(StrEnum):
+    """What a base model may be asked for beside a picture from a prompt."""
+
+    LORAS = "loras"
+    #: To begin with, also for a second pass.
+    PICTURES = "pictures"
+    #: What of such a picture is repainted.
+    MASKS = "masks"
+    VARIATIONS = "variations"
+
+
 def samplers_for(family: str) -> dict[str, str]:
     """Those of SAMPLERS that base models of a family are rendered with."""
     flows = family in (Family.SD3, Family.FLUX)

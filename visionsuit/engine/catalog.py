@@ -10,25 +10,17 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from visionsuit.engine.base import SAMPLERS, SCHEDULES, BaseModelRef, Family, ModelUnloadable
+from visionsuit.engine.base import SAMPLERS, SCHEDULES, Ability, BaseModelRef, Family, ModelUnloadable
 from visionsuit.engine.checkpoints import NONSENSE, SUFFIX, Checkpoint, beside, list_checkpoints, read_checkpoint
+from visionsuit.engine.whole_kinds import WHOLE
 
 #: Families that the engine renders; others are listed, with the reason.
 RENDERABLE = frozenset({Family.SD1, Family.SD2, Family.SDXL, Family.SD3})
-#: Text to image pipelines of diffusers that are rendered from end to end, one picture at a time.
-WHOLE = frozenset(
-    f"{name}Pipeline"
-    for name in (
-        "AuraFlow", "Chroma", "CogView3Plus", "CogView4", "Flux", "HunyuanDiT", "Kandinsky3", "LatentConsistencyModel",
-        "Lumina", "Lumina2", "PixArtAlpha", "PixArtSigma", "QwenImage", "Sana", "StableCascadeCombined",
-        "WuerstchenCombined",
-    )
-)  # fmt: skip
 PIPELINES = {
     "StableDiffusionPipeline": Family.SD1,
     "StableDiffusionXLPipeline": Family.SDXL,
@@ -72,6 +64,7 @@ class BaseModelInfo:
     prediction_type: str
     suggestions: tuple[str, ...] = ()
     weights_bytes: int = 0
+    abilities: tuple[Ability, ...] = tuple(Ability)
 
     @property
     def ref(self) -> BaseModelRef:
@@ -82,7 +75,11 @@ class BaseModelInfo:
         shape = asdict(self)
         for private in ("folder", "key", "prediction_type", "weights_bytes"):
             del shape[private]
-        return shape | {"family": self.family.value, "sizes": [list(size) for size in self.sizes]}
+        return shape | {
+            "family": self.family.value,
+            "sizes": [list(size) for size in self.sizes],
+            "abilities": [one.value for one in self.abilities],
+        }
 
 
 def list_base_models(models_dir: Path) -> list[Path]:
@@ -146,7 +143,7 @@ def _read_base_model(folder: Path, key: str) -> BaseModelInfo:
     unet = _read_json(folder, "unet/config.json")
     family = _family(index, unet or {})
     if index.get("_class_name") in WHOLE:
-        return _describe_whole(folder, key, family, index)
+        return replace(_describe_whole(folder, key, family), abilities=WHOLE[index["_class_name"]].abilities)
     if family not in RENDERABLE:
         raise ModelUnloadable(
             f"{folder.name} is a {index.get('_class_name', 'pipeline of unknown class')}; "
@@ -187,7 +184,7 @@ def _read_base_model(folder: Path, key: str) -> BaseModelInfo:
     )
 
 
-def _describe_whole(folder: Path, key: str, family: Family, index: Mapping[str, Any]) -> BaseModelInfo:
+def _describe_whole(folder: Path, key: str, family: Family) -> BaseModelInfo:
     if not any(folder.glob("*/*.safetensors")):
         raise ModelUnloadable(f"{folder.name} has no safetensors weights.")
     scheduler = _read_json(folder, "scheduler/scheduler_config.json") or {}

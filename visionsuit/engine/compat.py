@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from visionsuit.engine.base import Family, IncompatibleLora, ModelUnloadable
-from visionsuit.engine.catalog import PIPELINES, RENDERABLE, WHOLE
+from visionsuit.engine.catalog import PIPELINES
 from visionsuit.engine.change_shapes import PRODUCTS, changed_shape, factors
 from visionsuit.engine.checkpoints import Checkpoint, read_checkpoint
 from visionsuit.engine.describe import MODELS_BY_WIDTH, describe_lora, guess_kind
+from visionsuit.engine.flux_names import Share, fused_layers
 from visionsuit.engine.header import BadHeader, TensorInfo, read_header, tensors_of
 from visionsuit.engine.lora_names import Component, LoraModule, ModuleIndex, Part, Shape, parse_names
+from visionsuit.engine.whole_kinds import WHOLE
 
 __all__ = ["BaseShapes", "LoraFit", "check_lora", "describe_lora", "guess_kind", "read_base_shapes"]
 
@@ -31,16 +33,33 @@ _FAMILY_LABELS = {
     Family.FLUX: "Flux",
     Family.OTHER: "another architecture",
 }
+_PAIR = frozenset({Part.DOWN, Part.UP, Part.MID, Part.ALPHA})
+_KIND_LABELS = {
+    Part.BIAS: "a difference of its bias",
+    Part.DORA: "a DoRA",
+    Part.FULL: "a full difference",
+    Part.LOHA: "a LoHa",
+    Part.LOKR: "a LoKr",
+    Part.OFT: "an OFT",
+    Part.RESCALE: "an OFT",
+}
 _WEIGHT_FILES = ("diffusion_pytorch_model", "model")
 
 
 @dataclass(frozen=True)
 class BaseShapes:
-    """A base model as LoRAs see it: the weight shape of every module that could be adapted, per component."""
+    """A base model as LoRAs see it: the weight shape of every module that could be adapted, per component.
+
+    Attributes:
+        pairs_only: it takes pairs of matrices, and no other kind of change.
+        shares: for names of modules that are several in the base model: which of their outputs is which.
+    """
 
     family: Family
     index: ModuleIndex
     cross_attention: int | None
+    pairs_only: bool = False
+    shares: Mapping[str, tuple[Share, ...]] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -76,6 +95,9 @@ def read_base_shapes(folder: Path) -> BaseShapes:
     """
     if folder.is_file():
         return _shapes_of_checkpoint(read_checkpoint(folder))
+    name = _class_name(folder)
+    if name in WHOLE and not WHOLE[name].loras:
+        return BaseShapes(PIPELINES.get(name, Family.OTHER), ModuleIndex({}), None)
     weights = _weight_files(folder)
     stamps = tuple(
         (str(file), file.stat().st_mtime_ns, file.stat().st_size) for files in weights.values() for file in files
@@ -97,8 +119,26 @@ def _read_base_shapes(folder: Path, stamps: tuple[tuple[str, int, int], ...]) ->
             for name, tensor in tensors.items():
                 if name.endswith(".weight") and len(tensor.shape) in (2, 4):
                     modules[name.removesuffix(".weight").removeprefix("text_model.")] = tensor.shape
-    width = _cross_attention(folder)
+    width, name = _cross_attention(folder), _class_name(folder)
+    if name in WHOLE:
+        return _shapes_of_whole(name, shapes, width)
     return BaseShapes(_family(folder, shapes, width), ModuleIndex(shapes), width)
+
+
+def _shapes_of_whole(name: str, shapes: Mapping[Component, dict[str, Shape]], width: int | None) -> BaseShapes:
+    taken = {
+        # Of words' embeddings a LoRA has another form.
+        component: {name: shape for name, shape in modules.items() if not name.endswith("_embedding")}
+        for component, modules in shapes.items()
+        if component in WHOLE[name].loras
+    }
+    fused = fused_layers(taken.get(Component.TRANSFORMER, {}))
+    if Component.TRANSFORMER in taken:
+        # kohya calls every denoiser a UNet.
+        named = taken[Component.TRANSFORMER] | {own: layer.shape for own, layer in fused.items()}
+        taken |= {Component.TRANSFORMER: named, Component.UNET: named}
+    shares = {own: layer.shares for own, layer in fused.items()}
+    return BaseShapes(PIPELINES.get(name, Family.OTHER), ModuleIndex(taken), width, pairs_only=True, shares=shares)
 
 
 @lru_cache(maxsize=32)
@@ -138,6 +178,10 @@ def _json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def _class_name(folder: Path) -> str:
+    return str(_json(folder / "model_index.json").get("_class_name"))
+
+
 def _cross_attention(folder: Path) -> int | None:
     width = _config(folder, "unet").get("cross_attention_dim")
     if isinstance(width, list) and width:
@@ -146,9 +190,6 @@ def _cross_attention(folder: Path) -> int | None:
 
 
 def _family(folder: Path, shapes: Mapping[Component, Mapping[str, Shape]], width: int | None) -> Family:
-    name = str(_json(folder / "model_index.json").get("_class_name"))
-    if name in WHOLE:
-        return PIPELINES.get(name, Family.OTHER)
     if Component.TRANSFORMER in shapes:
         return Family.SD3
     if Component.TEXT_ENCODER_2 in shapes or _config(folder, "unet").get("addition_embed_type") == "text_time":
@@ -165,8 +206,8 @@ def check_lora(header: Mapping[str, Any], base: BaseShapes | Path) -> LoraFit:
     """
     if isinstance(base, Path):
         base = read_base_shapes(base)
-    if base.family not in RENDERABLE:
-        raise IncompatibleLora("This base model is rendered whole, without LoRAs.")
+    if not base.index.shapes:
+        raise IncompatibleLora("This base model takes no LoRAs.")
     tensors = tensors_of(header)
     modules, unknown = parse_names(tensors)
     adapted = [module for module in modules if module.keys.keys() - {Part.ALPHA}]
@@ -193,6 +234,8 @@ def _match(modules: list[LoraModule], tensors: Mapping[str, TensorInfo], base: B
             matches.absent.append(module)
             continue
         problem = _misfit(module, tensors, base.index.shapes[module.component][name])
+        if base.pairs_only and not problem and (others := module.keys.keys() - _PAIR):
+            problem = f"is changed as {_KIND_LABELS[min(others)]}, and such a base model takes plain LoRAs only"
         if problem:
             raise IncompatibleLora(
                 f"{_made_for(tensors, modules)}, the base model is {base.label}: layer {name} {problem}."

@@ -147,7 +147,7 @@ def _read_packs(model: Any, request: RenderRequest) -> dict[str, Pack]:
 
 def _figures(driver: Driver) -> dict[str, Any]:
     models = driver.models.all
-    packs = [model.loras.packs for model in models if isinstance(model, LoadedModel)]
+    packs = [model.loras.packs for model in models]
     batches = driver.batches
     return {
         "requests": driver.tickets,

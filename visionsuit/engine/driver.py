@@ -17,7 +17,6 @@ import torch
 
 from visionsuit.engine.admission import admit, check, must_wait
 from visionsuit.engine.base import EngineNotReady, OutOfDeviceMemory, Phase, Picture
-from visionsuit.engine.base_models import LoadedModel
 from visionsuit.engine.batches import Batch, BatchKey
 from visionsuit.engine.decoding import decode, paste
 from visionsuit.engine.devices import Device, is_out_of_memory, set_threads
@@ -208,7 +207,9 @@ class Driver:
         """One picture from end to end; all others have their turn before the next."""
         number = ticket.pictures
         picture, init = self._with_memory(partial(model.render, ticket, number), in_use), ticket.request.init
-        ticket.deliver(number, picture if init is None else replace(picture, pixels=paste(picture.pixels, init, number)))
+        if init is not None:
+            picture = replace(picture, pixels=paste(picture.pixels, init, number))
+        ticket.deliver(number, picture)
         self._tickets.remove(ticket)
         self._tickets.append(ticket)
         self.calls += 1

@@ -2,9 +2,9 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -15,6 +15,8 @@ from visionsuit.engine.compat import BaseShapes, check_lora
 from visionsuit.engine.header import BadHeader, metadata_of
 from visionsuit.engine.lora_names import Component, LoraModule, Part, Shape, Spelling
 from visionsuit.engine.tensor_file import TensorFile
+
+_T = TypeVar("_T")
 
 #: module name -> (down [r, in(, kh, kw)], up [out, r(, 1, 1)]), fp32 on the CPU, alpha / rank folded into up. Whether
 #: the values are finite is left to whoever stacks them: layer by layer the question takes as long as the reading.
@@ -37,13 +39,22 @@ def read_lora(lora: LoraRef, base: BaseShapes) -> LoraFile:
     Raises:
         LoraUnloadable: the file is broken, not the one that its hash names, or made for another model.
     """
+    return read_checked(lora, lambda file, label: _read(file, base, label))
+
+
+def read_checked(lora: LoraRef, parse: Callable[[TensorFile, str], _T]) -> _T:
+    """What `parse` makes of the file and its label.
+
+    Raises:
+        LoraUnloadable: as of `read_lora`.
+    """
     label = lora.name or lora.path.name
     try:
         file = TensorFile(lora.path)
         if file.sha256 != lora.sha256.lower():
             # The hash is the key of every cache: a file under the wrong one would reach other people's pictures.
             raise LoraUnloadable(f"{label} is not the file that its checksum names; upload it again.")
-        return _read(file, base, label)
+        return parse(file, label)
     except IncompatibleLora as error:
         raise LoraUnloadable(f"{label}: {error.message}") from error
     except (BadHeader, OSError) as error:

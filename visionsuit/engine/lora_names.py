@@ -82,10 +82,12 @@ _DOTTED_PREFIXES: tuple[tuple[str, Component], ...] = (
     ("text_encoder.", Component.TEXT_ENCODER),
     ("text_encoder_2.", Component.TEXT_ENCODER_2),
     ("text_encoder_3.", Component.TEXT_ENCODER_3),
+    ("text_encoders.clip_l.transformer.", Component.TEXT_ENCODER),
     ("transformer.", Component.TRANSFORMER),
     ("diffusion_model.", Component.TRANSFORMER),
 )
 _UNET_STARTS = ("down_blocks.", "mid_block.", "up_blocks.", "conv_in", "conv_out", "time_embedding.", "add_embedding.")
+_TRANSFORMER_STARTS = ("transformer_blocks.", "single_transformer_blocks.", "double_blocks.", "single_blocks.")
 _OLD_ATTENTION = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}
 
 
@@ -152,6 +154,8 @@ def _locate(stem: str) -> tuple[Component, Spelling, str] | None:
             return component, spelling, inner
     if stem.startswith(_UNET_STARTS):
         return Component.UNET, Spelling.PEFT, stem
+    if stem.startswith(_TRANSFORMER_STARTS):
+        return Component.TRANSFORMER, Spelling.PEFT, stem
     if stem.startswith(("text_model.", "encoder.layers.")):
         return Component.TEXT_ENCODER, Spelling.PEFT, stem.removeprefix("text_model.")
     return None

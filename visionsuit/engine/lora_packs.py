@@ -208,7 +208,7 @@ class PackCache:
     def _read(self, lora: LoraRef) -> Pack:
         label = lora.name or lora.path.name
         try:
-            return pack(read_lora(lora, self._base), self._layouts, self._dtype)
+            return self._parse(lora)
         except LoraUnloadable:
             raise
         except Exception as error:  # whatever a file makes the libraries say, the person needs a sentence
@@ -216,6 +216,9 @@ class PackCache:
                 raise OutOfDeviceMemory(f"There is not enough memory to read {label}.") from error
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise LoraUnloadable(f"{label} cannot be applied: {reason[:300]}") from error
+
+    def _parse(self, lora: LoraRef) -> Pack:
+        return pack(read_lora(lora, self._base), self._layouts, self._dtype)
 
     def _keep(self, sha256: str, found: Pack) -> None:
         with self._lock:

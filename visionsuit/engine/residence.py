@@ -149,7 +149,8 @@ class Residence:
 
 
 class PipelineResidence(Residence):
-    """Of a pipeline of diffusers, which lets its parts come and go by itself where it does not fit as a whole."""
+    """Of a pipeline of diffusers, which lets its parts come and go by itself where it does not fit as a whole. What is
+    added to its modules later comes and goes with them."""
 
     def __init__(self, pipeline: Any, device: Device) -> None:
         modules = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
@@ -165,11 +166,40 @@ class PipelineResidence(Residence):
 
     @property
     def least_bytes(self) -> int:
-        return self._largest
+        return self._largest + sum(guest.bytes for guest in self._guests)
 
     @property
     def device_bytes(self) -> int:
-        return self._largest if self._is_hooked else super().device_bytes
+        return self.least_bytes if self._is_hooked else super().device_bytes
+
+    def add(self, weights: Weights) -> None:
+        """Of layers that were put into the pipeline; they go where it is."""
+        if not self._is_hooked and self.on_device:
+            weights.enter()
+        self._set_guests(*self._guests, weights)
+
+    def remove(self, weights: Weights) -> None:
+        self._set_guests(*(guest for guest in self._guests if guest is not weights))
+
+    @contextmanager
+    def unhooked(self) -> Iterator[None]:
+        """Nothing comes or goes by itself inside, so that layers can be put into the pipeline."""
+        if not self._is_hooked:
+            yield
+            return
+        self.leave()
+        try:
+            yield
+        finally:
+            self.enter(whole=False)
+
+    def settle(self) -> None:
+        """After a call of the pipeline, or of another one over the same parts, however it ended."""
+        if self._is_hooked:
+            self._pipeline.maybe_free_model_hooks()
+
+    def _set_guests(self, *guests: Weights) -> None:
+        self._guests, self._all = guests, (self._denoiser, *guests)
 
     def enter(self, *, whole: bool = True) -> None:
         if whole:

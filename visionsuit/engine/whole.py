@@ -3,7 +3,6 @@
 import inspect
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,23 +10,18 @@ from diffusers import DiffusionPipeline
 
 from visionsuit.engine.base import BaseModelRef, EngineError, Family, Picture, RenderCancelled, RenderRequest
 from visionsuit.engine.catalog import BaseModelInfo
+from visionsuit.engine.compat import read_base_shapes
 from visionsuit.engine.devices import Device
 from visionsuit.engine.flow_schedulers import is_flow
 from visionsuit.engine.prompt_cache import PromptCache
 from visionsuit.engine.prompt_syntax import plain_text
-from visionsuit.engine.residence import PipelineResidence, Residence
+from visionsuit.engine.residence import PipelineResidence
 from visionsuit.engine.samplers import create_scheduler
 from visionsuit.engine.tickets import Ticket
-
-
-class NoLoras:
-    """In the place of a batched model's LoRAs."""
-
-    packs: Any = None
-    bytes = 0
-
-    def free_memory(self) -> None:
-        """There is nothing."""
+from visionsuit.engine.whole_init import Siblings, init_arguments
+from visionsuit.engine.whole_kinds import WHOLE, WholeKind
+from visionsuit.engine.whole_loras import WholeLoras
+from visionsuit.engine.whole_packs import AdapterPacks
 
 
 @dataclass(slots=True)
@@ -37,18 +31,23 @@ class WholeModel:
     key: str
     label: str
     family: Family
-    pipeline: Any
+    kind: WholeKind
+    siblings: Siblings
     size_step: int
-    residence: Residence
-    loras: NoLoras = field(default_factory=NoLoras)
+    residence: PipelineResidence
+    loras: WholeLoras
     prompts: PromptCache = field(default_factory=PromptCache)
 
     def check(self, request: RenderRequest) -> None:
         """Raises: EngineError for what such a pipeline is not asked here."""
-        if request.loras:
-            raise EngineError(f"{self.label} is rendered whole, without LoRAs.")
-        if request.init is not None or request.variation is not None:
+        if request.loras and not self.kind.loras:
+            raise EngineError(f"{self.label} takes no LoRAs.")
+        if request.variation is not None:
+            raise EngineError(f"{self.label} renders no variations.")
+        if request.init is not None and self.kind.from_picture is None:
             raise EngineError(f"{self.label} renders from a prompt alone.")
+        if request.init is not None and request.init.mask is not None and self.kind.inpainting is None:
+            raise EngineError(f"{self.label} begins with a picture as a whole, without a mask.")
         if request.width % self.size_step or request.height % self.size_step:
             raise EngineError(
                 f"{self.label} renders sizes that are multiples of {self.size_step}, "
@@ -56,20 +55,21 @@ class WholeModel:
             )
 
     def render(self, ticket: Ticket, number: int) -> Picture:
-        """The request's picture `number`, with progress at every step.
+        """The request's picture `number`, with progress at every step. With a mask, what it keeps is not pasted yet.
 
         Raises:
             RenderCancelled: nobody waits for it any more.
+            LoraUnloadable: it does not go into this pipeline.
             EngineError: a sampler that the pipeline does not go with.
         """
-        request, pipeline = ticket.request, self.pipeline
-        original = pipeline.scheduler
-        pipeline.scheduler = _scheduler(original, request)
+        request = ticket.request
+        self.loras.use(request.loras, ticket.packs or {})
+        pipeline = self.siblings.of(request.init)
 
         def on_step(_: Any, step: int, timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
             if ticket.withdrawn:
                 raise RenderCancelled("The render was cancelled.")
-            ticket.step(number, min(step + 1, request.steps))
+            ticket.step(number, min(step + 1, request.steps_run))
             return kwargs
 
         wanted = {
@@ -83,30 +83,36 @@ class WholeModel:
             "generator": torch.Generator().manual_seed(request.seeds[number]),
             "output_type": "np",
             "callback_on_step_end": on_step,
+            **init_arguments(request, number),
         }
         known = inspect.signature(pipeline.__call__).parameters
+        original = pipeline.scheduler
+        pipeline.scheduler = _scheduler(original, request)
         try:
             image = pipeline(**{name: value for name, value in wanted.items() if name in known}).images[0]
         finally:
             pipeline.scheduler = original
-        ticket.step(number, request.steps)
+            self.residence.settle()
+        ticket.step(number, request.steps_run)
         pixels = (torch.as_tensor(image).float().clamp(0, 1) * 255).round().to(torch.uint8)
         return Picture(pixels.cpu().numpy(), request.seeds[number])
 
 
 def load_whole(ref: BaseModelRef, info: BaseModelInfo, device: Device, dtype: torch.dtype) -> WholeModel:
     """Raises: whatever diffusers raises for a folder that it cannot read."""
+    index = json.loads((ref.path / "model_index.json").read_text("utf-8"))
     pipeline: Any = DiffusionPipeline.from_pretrained(
-        ref.path, torch_dtype=dtype, local_files_only=True, use_safetensors=True, **_absent(ref.path)
+        ref.path, torch_dtype=dtype, local_files_only=True, use_safetensors=True, **_absent(index)
     )
-    pipeline.set_progress_bar_config(disable=True)
-    residence = PipelineResidence(pipeline, device)
-    return WholeModel(ref.key, info.label, info.family, pipeline, info.size_step, residence)
+    kind, residence = WHOLE[index["_class_name"]], PipelineResidence(pipeline, device)
+    packs = AdapterPacks(read_base_shapes(ref.path), dtype, device.lora_budget())
+    loras = WholeLoras(info.label, pipeline, kind.loras, residence, packs, device)
+    siblings = Siblings(pipeline, kind)
+    return WholeModel(ref.key, info.label, info.family, kind, siblings, info.size_step, residence, loras)
 
 
-def _absent(folder: Path) -> dict[str, None]:
+def _absent(index: dict[str, Any]) -> dict[str, None]:
     """Parts that the folder says it has not, which some pipelines want to be told."""
-    index = json.loads((folder / "model_index.json").read_text("utf-8"))
     return {name: None for name, value in index.items() if isinstance(value, list) and not any(value)}
 
 
