@@ -83,7 +83,7 @@ class WholeModel:
             "generator": torch.Generator().manual_seed(request.seeds[number]),
             "output_type": "np",
             "callback_on_step_end": on_step,
-            **init_arguments(request, number),
+            **init_arguments(self.kind, request, number),
         }
         known = inspect.signature(pipeline.__call__).parameters
         original = pipeline.scheduler

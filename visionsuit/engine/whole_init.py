@@ -45,14 +45,14 @@ class Siblings:
         return made
 
 
-def init_arguments(request: RenderRequest, number: int) -> dict[str, Any]:
+def init_arguments(kind: WholeKind, request: RenderRequest, number: int) -> dict[str, Any]:
     """What a pipeline is told of the picture that the request's picture `number` begins with."""
     init = request.init
     if init is None:
         return {}
     arguments = {
         "image": Image.fromarray(init.picture(number)),
-        "strength": exact_strength(request.steps, request.steps_run),
+        "strength": exact_strength(request.steps, request.steps_run, rounds_down=kind.rounds_down),
     }
     mask = init.soft_mask()
     if mask is not None:
@@ -60,11 +60,12 @@ def init_arguments(request: RenderRequest, number: int) -> dict[str, Any]:
     return arguments
 
 
-def exact_strength(steps: int, run: int) -> float:
-    """The strength at which a pipeline takes `run` of `steps`, whichever way it rounds."""
-    share = run / steps
-    near = (share, math.nextafter(share, 1), math.nextafter(share, 0))
-    return next((one for one in near if one * steps == run), share)
+def exact_strength(steps: int, run: int, *, rounds_down: bool) -> float:
+    """The strength, in 0..1, at which a pipeline takes `run` of `steps`: no fraction may come out on the wrong side."""
+    strength = run / steps
+    while int(steps * strength) < run if rounds_down else int(steps - steps * strength) < steps - run:
+        strength = math.nextafter(strength, rounds_down)
+    return strength
 
 
 def _sharp(mask: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -13,11 +13,13 @@ class WholeKind:
         loras: components whose layers diffusers' loader adapts; none where it has no loader.
         from_picture, inpainting: diffusers' classes over the same components that begin with a picture, and that
             repaint a part of one.
+        rounds_down: how these come from a strength to a number of steps; others round up.
     """
 
     loras: tuple[str, ...] = ()
     from_picture: str | None = None
     inpainting: str | None = None
+    rounds_down: bool = False
 
     @property
     def abilities(self) -> tuple[Ability, ...]:
@@ -32,13 +34,16 @@ class WholeKind:
 _TRANSFORMER = ("transformer",)
 _BY_NAME = {
     "AuraFlow": WholeKind(_TRANSFORMER),
-    "Chroma": WholeKind(_TRANSFORMER, "ChromaImg2ImgPipeline", "ChromaInpaintPipeline"),
+    # Its class for inpainting asks for a setting that no Chroma has.
+    "Chroma": WholeKind(_TRANSFORMER, "ChromaImg2ImgPipeline"),
     "CogView3Plus": WholeKind(),
     "CogView4": WholeKind(_TRANSFORMER),
     "Flux": WholeKind(("transformer", "text_encoder"), "FluxImg2ImgPipeline", "FluxInpaintPipeline"),
     "HunyuanDiT": WholeKind(),
-    "Kandinsky3": WholeKind(("unet",), "Kandinsky3Img2ImgPipeline"),
-    "LatentConsistencyModel": WholeKind(("unet", "text_encoder"), "LatentConsistencyModelImg2ImgPipeline"),
+    "Kandinsky3": WholeKind(("unet",), "Kandinsky3Img2ImgPipeline", rounds_down=True),
+    "LatentConsistencyModel": WholeKind(
+        ("unet", "text_encoder"), "LatentConsistencyModelImg2ImgPipeline", rounds_down=True
+    ),
     "Lumina": WholeKind(),
     "Lumina2": WholeKind(_TRANSFORMER),
     "PixArtAlpha": WholeKind(),
