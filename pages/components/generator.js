@@ -418,6 +418,11 @@ class Generator extends View {
     this.#order.unshift(job.id);
     this.#feed.take(job);
     this.#show(job.id);
+    this.#bringStage();
+  }
+
+  /** Where the pictures are below the form, bring them into sight. */
+  #bringStage() {
     if (innerWidth <= 980) this.querySelector(".vs-gen-stage").scrollIntoView({ behavior: "smooth", block: "start" });
   }
 
@@ -552,6 +557,7 @@ class Generator extends View {
       if (watched) {
         this.#feed.take(await api(`/api/generations/${encodeURIComponent(watched)}`, { signal: this.signal }));
         this.#show(watched);
+        this.#bringStage();
       }
       if (start) {
         const { id, url, width, height } = await api(`/api/images/${encodeURIComponent(start)}`, { signal: this.signal });

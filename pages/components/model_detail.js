@@ -179,7 +179,7 @@ function factRows(version, facts) {
     ["Adapted layers", parts.join(", ")],
     ["Targets", targets.join(", ")],
     ["Trained on", training.trained_on],
-    ["Resolution", training.resolution ?? facts.resolution],
+    ["Resolution", sizeText(training.resolution ?? facts.resolution)],
     ["Pictures", training.images ?? facts.dataset_size],
     ["Epochs", training.epochs ?? facts.epoch],
     ["Steps", training.steps],
@@ -187,6 +187,12 @@ function factRows(version, facts) {
     ["Author", training.author],
   ];
   return rows.filter(([, value]) => value !== null && value !== undefined && value !== "").map(([name, value]) => [name, String(value)]);
+}
+
+/** A trainer's "(512, 768)" or "512,768" as "512 × 768"; anything else as it is. */
+export function sizeText(value) {
+  const sides = /^\(?\s*(\d+)\s*,\s*(\d+)\s*\)?$/.exec(value ?? "");
+  return sides ? `${sides[1]} × ${sides[2]}` : value;
 }
 
 /** Tag frequencies of a header as [[tag, count or null]], most frequent first. */

@@ -47,9 +47,11 @@ def test_a_new_lora_shows_how_it_acts(open_page: OpenPage, site: Site, watched: 
         picture.click()
         expect(page.get_by_role("dialog", name="Picture viewer")).to_be_visible()
         page.keyboard.press("Escape")
-    page = open_page(f"/models?id={card}", email=owner)
+    page = open_page(f"/models?id={card}", email=owner, width=390, height=844)
     page.get_by_role("region", name="Test sheet").get_by_role("link", name="Open the render").click()
     expect(page).to_have_url(re.compile("/generate"))
+    # On a phone the pictures are below the form.
+    expect(page.locator("[data-stage] img").first).to_be_in_viewport()
 
 
 def expect_sheet(client: httpx.Client, card: str) -> None:
