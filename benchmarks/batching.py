@@ -237,7 +237,7 @@ def mix_ready(subject: Subject, *, against_diffusers: bool = True) -> Iterator[F
         for lora in request.loras:
             load_file(lora.path)
 
-    pipe = subject.pipeline() if against_diffusers else None
+    pipe: Any = subject.pipeline() if against_diffusers else None
 
     def diffusers() -> None:
         subject.load_loras(pipe, request.loras)
@@ -325,7 +325,7 @@ def first_step(subject: Subject) -> Figure:
             time.sleep(0.01)
         for _ in range(21):
             time.sleep(random.uniform(0, (marks[-1] - marks[-20]) / 19))
-            began, first = time.perf_counter(), []
+            began, first = time.perf_counter(), list[float]()
 
             def note(progress: Any, first: list[float] = first) -> None:
                 if progress.step and not first:

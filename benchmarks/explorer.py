@@ -93,7 +93,7 @@ def run() -> list[Figure]:
         void = "wrong result"
     worst = max(range(len(QUERIES)), key=lambda number: statistics.median(times[number]))
     ratio, worst_ratio = p95(everything) / base, statistics.median(times[worst]) / statistics.median(reference)
-    detail = {"median_ms": {str(QUERIES[n]): statistics.median(t) * 1000 for n, t in times.items()}}
+    detail: dict[str, object] = {"median_ms": {str(QUERIES[n]): statistics.median(t) * 1000 for n, t in times.items()}}
     return [
         Figure(
             "B7",

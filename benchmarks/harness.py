@@ -89,7 +89,7 @@ def compare(
         void = f"noisy ({noise(times[0]):.0%}, {noise(times[1]):.0%})"
     ratio = theirs / mine if faster_is_more else mine / theirs
     met = ratio >= target if faster_is_more else ratio <= target
-    detail = {
+    detail: dict[str, object] = {
         "median_ours_s": statistics.median(times[0]),
         "median_reference_s": statistics.median(times[1]),
         "rounds": rounds,

@@ -83,6 +83,7 @@ class Subject:
     def load(self) -> LoadedModel:
         self.loras  # noqa: B018 - made before anything is timed
         model = load_model(self.ref, self.device)
+        assert isinstance(model, LoadedModel)
         model.residence.enter()
         return model
 
