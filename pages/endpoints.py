@@ -88,7 +88,7 @@ def generate(
     state = page_state(request)
     generation.check_ahead(state.runtime, state.actor, order)
     with page_ctx(request) as ctx:
-        return generation_out(ctx, generation.submit(ctx, order)).model_dump(mode="json")
+        return generation_out(ctx, generation.submit(ctx, order).public_id).model_dump(mode="json")
 
 
 @shows_errors
@@ -144,7 +144,7 @@ def job_status(request: gr.Request, id: str) -> dict[str, Any]:
     """One of your renders: GET /api/generations/{id}."""
     wanted = IdIn(id=id)
     with page_ctx(request, read_only=True) as ctx:
-        return generation_out(ctx, generation.get_generation(ctx, wanted.id)).model_dump(mode="json")
+        return generation_out(ctx, wanted.id).model_dump(mode="json")
 
 
 @shows_errors
@@ -152,7 +152,7 @@ def cancel(request: gr.Request, id: str) -> dict[str, Any]:
     """Stop one of your renders: POST /api/generations/{id}/cancel."""
     wanted = IdIn(id=id)
     with page_ctx(request) as ctx:
-        return generation_out(ctx, generation.cancel(ctx, wanted.id)).model_dump(mode="json")
+        return generation_out(ctx, generation.cancel(ctx, wanted.id).public_id).model_dump(mode="json")
 
 
 ENDPOINTS = (generate, search_models, search_images, job_status, cancel)

@@ -4,7 +4,7 @@ import ipaddress
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 import anyio.to_thread
@@ -22,6 +22,7 @@ from visionsuit.core.errors import AppError, MalformedRequest, NotPermitted, Not
 from visionsuit.runtime import Ctx, Runtime
 
 log = structlog.get_logger()
+T = TypeVar("T")
 
 SESSION_COOKIE = "visionsuit_session"
 #: JSON and form bodies; files travel on the routes in `streams_body`.
@@ -288,17 +289,19 @@ def open_read_ctx(request: Request) -> Iterator[Ctx]:
         yield ctx
 
 
-# Coroutines, since FastAPI sends plain functions through a thread.
-async def _runtime(request: Request) -> Runtime:
-    return get_runtime(request)
+class FromRequest(Generic[T]):
+    """A dependency that hands on what the edge found out. A coroutine, since FastAPI sends plain functions through a
+    thread of their own, at every request."""
+
+    def __init__(self, read: Callable[[Request], T]) -> None:
+        self._read = read
+
+    async def __call__(self, request: Request) -> T:
+        return self._read(request)
 
 
-async def _actor(request: Request) -> Actor:
-    return get_actor(request)
-
-
-RuntimeDep = Annotated[Runtime, Depends(_runtime)]
-ActorDep = Annotated[Actor, Depends(_actor)]
+RuntimeDep = Annotated[Runtime, Depends(FromRequest(get_runtime))]
+ActorDep = Annotated[Actor, Depends(FromRequest(get_actor))]
 # scope="function": commit before the answer leaves. The default commits after it, so a
 # failed commit would still have answered 200.
 CtxDep = Annotated[Ctx, Depends(open_write_ctx, scope="function")]

@@ -98,7 +98,7 @@ def submit(runtime: Runtime, actor: Actor, wanted: Order | None = None) -> str:
 
 def show(runtime: Runtime, actor: Actor, generation_id: str) -> GenerationOut:
     with runtime.open_ctx(actor, read_only=True) as ctx:
-        return generation_out(ctx, service.get_generation(ctx, generation_id))
+        return generation_out(ctx, generation_id)
 
 
 def finished(runtime: Runtime, actor: Actor, generation_id: str, timeout_s: float = 30) -> GenerationOut:

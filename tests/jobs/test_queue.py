@@ -99,8 +99,7 @@ def put_idle(runtime: Runtime) -> int:
     with runtime.open_ctx(SYSTEM) as ctx:
         job = queue.defer(ctx, "paint", {}, owner_id=None, priority=IDLE_PRIORITY)
         # Long enough to starve, if it could.
-        job.created_at -= timedelta(hours=1)
-        assert job.id is not None
+        ctx.session.get_one(Job, job.id).created_at -= timedelta(hours=1)
         return job.id
 
 

@@ -1,8 +1,9 @@
 """/api/base-models and /api/generations."""
 
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Annotated
 
-from anyio.to_thread import run_sync
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
 
@@ -24,7 +25,7 @@ from visionsuit.generation.schemas import (
     SavedOut,
     SaveIn,
 )
-from visionsuit.generation.stream import find_job_id, stream_progress
+from visionsuit.generation.stream import stream_progress
 from visionsuit.generation.view import generation_out, generations_out
 from visionsuit.images.out import image_tiles
 from visionsuit.site.stats import register_counter
@@ -86,7 +87,7 @@ def count_generations(ctx: ReadCtxDep) -> CountsOut:
 
 @router.get("/api/generations/{generation_id}", summary="One render")
 def get_generation(ctx: ReadCtxDep, generation_id: str) -> GenerationOut:
-    return generation_out(ctx, service.get_generation(ctx, generation_id))
+    return generation_out(ctx, generation_id)
 
 
 @router.get(
@@ -103,19 +104,29 @@ async def stream_generation(
 ) -> StreamingResponse:
     """`progress` at every step and change (the render without its request), `done` at the end, then the stream ends.
     Every event is complete, so coming back with Last-Event-ID misses nothing."""
-    job_id = await run_sync(find_job_id, runtime, actor, generation_id)
     last = int(last_event_id) if last_event_id.isdecimal() and len(last_event_id) < 12 else 0
+    events = stream_progress(runtime, actor, generation_id, last)
+    # That there is no such render is an answer, not a stream that breaks off.
+    first = await anext(events)
     return StreamingResponse(
-        stream_progress(runtime, actor, generation_id, job_id, last),
+        _from_first(first, events),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
+async def _from_first(first: str, events: AsyncGenerator[str]) -> AsyncIterator[str]:
+    async with aclosing(events):
+        yield first
+        async for event in events:
+            yield event
+
+
 @router.post("/api/generations/{generation_id}/cancel", summary="Stop a render")
 def cancel_generation(ctx: CtxDep, generation_id: str) -> GenerationOut:
     """Waiting: ends at once. Running: stops within a step. Finished: stays as it is."""
-    return generation_out(ctx, service.cancel(ctx, generation_id))
+    service.cancel(ctx, generation_id)
+    return generation_out(ctx, generation_id)
 
 
 @router.post("/api/generations/{generation_id}/view", status_code=204, summary="Mark a render as looked at")

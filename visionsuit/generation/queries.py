@@ -1,7 +1,8 @@
 """Every SELECT on render requests. A request is its owner's and the administrators'; nobody else learns of it."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement
@@ -11,8 +12,22 @@ from visionsuit.core.errors import InvalidInput, NotFound, NotSignedIn
 from visionsuit.core.ids import is_id
 from visionsuit.core.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor
 from visionsuit.generation.tables import Generation, GenerationImage
+from visionsuit.jobs.rows import JOB_COLUMNS, JobRow
 from visionsuit.jobs.tables import IDLE_PRIORITY, Job, JobState
 from visionsuit.runtime import Ctx
+
+
+class RequestRow(NamedTuple):
+    """A request as a plain row, as it was when it was read. The fields are columns of `Generation`."""
+
+    id: int
+    public_id: str
+    owner_id: int
+    job_id: int
+    request: dict[str, Any]
+    created_at: datetime
+    viewed_at: datetime | None
+
 
 _NOT_FOUND = "There is no such render, or it is not yours."
 
@@ -22,20 +37,14 @@ _visible = sa.or_(
     sa.bindparam("sees_all", type_=sa.Boolean()),
     col(Generation.owner_id) == sa.bindparam("viewer_id", type_=sa.Integer()),
 )
-_WITH_JOB = (
-    sa.select(Generation, Job)
-    .join(Job, col(Job.id) == col(Generation.job_id))
-    .where(_named, _visible)
-    .execution_options(populate_existing=True)
-)
-_IMAGES = (
-    sa.select(GenerationImage)
-    .where(col(GenerationImage.generation_id).in_(sa.bindparam("ids", expanding=True)))
-    .order_by(col(GenerationImage.generation_id), col(GenerationImage.index))
-)
 _generations: sa.Table = Generation.__table__  # type: ignore[attr-defined]
+_images: sa.Table = GenerationImage.__table__  # type: ignore[attr-defined]
 _jobs: sa.Table = Job.__table__  # type: ignore[attr-defined]
-_JOB_ID = sa.select(_jobs.c.public_id).join(_generations, _generations.c.job_id == _jobs.c.id).where(_named, _visible)
+_COLUMNS = tuple(_generations.c[name] for name in RequestRow._fields)
+_WITH_JOB = sa.select(*_COLUMNS, *JOB_COLUMNS).join(_jobs, _jobs.c.id == _generations.c.job_id).where(_named, _visible)
+_IMAGES = sa.select(_images).order_by(_images.c.generation_id, _images.c.index)
+_IMAGES_OF_ONE = _IMAGES.where(_images.c.generation_id == sa.bindparam("id", type_=sa.Integer()))
+_IMAGES_OF_MANY = _IMAGES.where(_images.c.generation_id.in_(sa.bindparam("ids", expanding=True)))
 _ID_FOR_UPDATE = sa.select(_generations.c.id).where(_named).with_for_update()
 
 
@@ -70,7 +79,7 @@ def get_generation(ctx: Ctx, public_id: str) -> Generation:
     return found
 
 
-def get_with_job(ctx: Ctx, public_id: str) -> tuple[Generation, Job]:
+def get_with_job(ctx: Ctx, public_id: str) -> tuple[RequestRow, JobRow]:
     """The request and the job behind it, as they are now, in one statement.
 
     Raises:
@@ -78,25 +87,11 @@ def get_with_job(ctx: Ctx, public_id: str) -> tuple[Generation, Job]:
     """
     found = None
     if is_id(public_id):
-        found = ctx.session.execute(_WITH_JOB, {"public_id": public_id, **_viewer(ctx)}).first()
-    if found is None:
-        raise GenerationNotFound(_NOT_FOUND)
-    return found[0], found[1]
-
-
-def get_job_id(ctx: Ctx, public_id: str) -> str:
-    """Public id of the job behind a request.
-
-    Raises:
-        GenerationNotFound
-    """
-    found = None
-    if is_id(public_id):
         asked = {"public_id": public_id, **_viewer(ctx)}
-        found = ctx.session.connection().execute(_JOB_ID, asked).scalar_one_or_none()
+        found = ctx.session.connection().execute(_WITH_JOB, asked).first()
     if found is None:
         raise GenerationNotFound(_NOT_FOUND)
-    return str(found)
+    return RequestRow(*found[: len(_COLUMNS)]), JobRow(*found[len(_COLUMNS) :])
 
 
 def lock_id(ctx: Ctx, public_id: str) -> int | None:
@@ -138,12 +133,18 @@ def list_generations(
     return Page([(row[0], row[1]) for row in rows], encode_cursor(rows[-1][0].id) if more else None)
 
 
-def images_of(ctx: Ctx, generations: Iterable[Generation]) -> dict[int, list[GenerationImage]]:
-    """Pictures of several requests in one query, by the request's primary key, in order."""
-    ids = [generation.id for generation in generations]
-    found: dict[int, list[GenerationImage]] = {id_: [] for id_ in ids if id_ is not None}
+def images_of(ctx: Ctx, ids: Sequence[int]) -> dict[int, list[Any]]:
+    """Rows of the pictures of several requests in one query, by the request's primary key, in order."""
+    found: dict[int, list[Any]] = {id_: [] for id_ in ids}
     if ids:
-        for row in ctx.session.execute(_IMAGES, {"ids": ids}).scalars():
+        connection = ctx.session.connection()
+        one = len(ids) == 1
+        rows = (
+            connection.execute(_IMAGES_OF_ONE, {"id": ids[0]})
+            if one
+            else connection.execute(_IMAGES_OF_MANY, {"ids": ids})
+        )
+        for row in rows:
             found[row.generation_id].append(row)
     return found
 

@@ -1,7 +1,10 @@
 """Render requests: submit, cancel, delete. The worker's part is in run.py, keeping results in save.py."""
 
+import sqlalchemy as sa
+
 from visionsuit.core.actor import Actor
 from visionsuit.core.clock import utcnow
+from visionsuit.core.ids import new_id
 from visionsuit.core.permissions import Permission, require
 from visionsuit.generation.base_models import get_offered, ref_of
 from visionsuit.generation.blocks import require_unblocked
@@ -10,6 +13,7 @@ from visionsuit.generation.modes import check_work, complete_init, complete_mode
 from visionsuit.generation.order import Order, check_mix, complete
 from visionsuit.generation.pictures import look_ahead, plan_pictures
 from visionsuit.generation.queries import (
+    RequestRow,
     count_by_status,
     count_renders,
     get_generation,
@@ -22,7 +26,9 @@ from visionsuit.generation.sheets import SheetOrder, complete_sheet, seeds_of_sh
 from visionsuit.generation.sources import find_mask, find_source
 from visionsuit.generation.tables import Generation
 from visionsuit.jobs import queue
-from visionsuit.jobs.tables import FINISHED, IDLE_PRIORITY, Job
+from visionsuit.jobs.rows import JobRow
+from visionsuit.jobs.sql import insert_row
+from visionsuit.jobs.tables import FINISHED, IDLE_PRIORITY
 from visionsuit.objects.service import Subject, delete_of
 from visionsuit.runtime import Ctx, Runtime
 from visionsuit.site.live import require_may_generate
@@ -44,20 +50,21 @@ __all__ = [
     "submit_with_job",
 ]
 
+_INSERT = sa.insert(Generation.__table__)  # type: ignore[attr-defined]
 #: Kind of the jobs that render, and of the files that come of it.
 KIND = "generation"
 
 
 def submit(
     ctx: Ctx, order: Order, sheet: SheetOrder | None = None, *, priority: int = 0, is_idle: bool = False
-) -> Generation:
+) -> RequestRow:
     """As `submit_with_job`, for those who do not need the job."""
     return submit_with_job(ctx, order, sheet, priority=priority, is_idle=is_idle)[0]
 
 
 def submit_with_job(
     ctx: Ctx, order: Order, sheet: SheetOrder | None = None, *, priority: int = 0, is_idle: bool = False
-) -> tuple[Generation, Job]:
+) -> tuple[RequestRow, JobRow]:
     """Check a request, complete it, and queue it: one transaction, so it is queued if and only if this commits.
 
     Args:
@@ -102,13 +109,13 @@ def submit_with_job(
     check_work(request, limits.request_megapixel_steps)
     if not is_idle:
         queue.limit_active(ctx, owner_id, limits.active_generations)
-    generation = Generation(owner_id=owner_id, job_id=0, base_model_id=base.id, request=request)
+    public_id = new_id()
     largest = request.get("hires") or request
     engine_key = ref_of(ctx.runtime, base).key
     job = queue.defer(
         ctx,
         KIND,
-        {"generation_id": generation.public_id},
+        {"generation_id": public_id},
         owner_id=None if is_idle else owner_id,
         priority=IDLE_PRIORITY if is_idle else priority,
         # Steps of a second pass are slower: they are measured apart.
@@ -116,12 +123,13 @@ def submit_with_job(
         pace_size=largest["width"] * largest["height"],
         units=steps_of_request(request),
         affinity=engine_key,
+        # The same name for both: who knows the request listens to its job without looking it up.
+        public_id=public_id,
     )
-    assert job.id is not None
-    generation.job_id = job.id
-    ctx.session.add(generation)
-    ctx.session.flush()
-    return generation, job
+    row = RequestRow(0, public_id, owner_id, job.id, request, utcnow(), None)
+    values = row._asdict() | {"base_model_id": base.id}
+    del values["id"]
+    return row._replace(id=insert_row(ctx, _INSERT, values)), job
 
 
 def check_ahead(runtime: Runtime, actor: Actor, order: Order) -> None:

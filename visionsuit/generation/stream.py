@@ -2,12 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import suppress
 
 from anyio.to_thread import run_sync
 
 from visionsuit.core.actor import Actor
-from visionsuit.generation.queries import get_job_id, get_with_job
+from visionsuit.generation.queries import get_with_job
 from visionsuit.generation.schemas import ProgressOut
 from visionsuit.generation.view import progress_out
 from visionsuit.jobs.events import job_topic
@@ -26,16 +27,6 @@ _SEND_EVERY_S = 0.1
 _LONGEST_S = 1800.0
 
 
-def find_job_id(runtime: Runtime, actor: Actor, generation_id: str) -> str:
-    """What `stream_progress` listens to.
-
-    Raises:
-        GenerationNotFound: there is none, or it is not the actor's to see.
-    """
-    with runtime.open_ctx(actor, read_only=True) as ctx:
-        return get_job_id(ctx, generation_id)
-
-
 def read_progress(runtime: Runtime, actor: Actor, generation_id: str) -> ProgressOut:
     """Raises: GenerationNotFound"""
     with runtime.open_ctx(actor, read_only=True) as ctx:
@@ -43,14 +34,19 @@ def read_progress(runtime: Runtime, actor: Actor, generation_id: str) -> Progres
 
 
 async def stream_progress(
-    runtime: Runtime, actor: Actor, generation_id: str, job_id: str, last_event_id: int = 0
-) -> AsyncIterator[str]:
+    runtime: Runtime, actor: Actor, generation_id: str, last_event_id: int = 0
+) -> AsyncGenerator[str]:
     """Event `progress` at every change and step, `done` at the end. Every event is complete, so a listener that
-    missed some has missed nothing; ids count on from `last_event_id`."""
+    missed some has missed nothing; ids count on from `last_event_id`.
+
+    Raises:
+        GenerationNotFound: before the first event: there is none, or it is not the actor's to see.
+    """
     began = beaten = time.monotonic()
     number, sent = last_event_id, ""
-    # Listening comes before reading: what happens in between is not lost.
-    async with runtime.bus.listen_async(job_topic(job_id)) as inbox:
+    # Listening comes before reading: what happens in between is not lost. A request's job has the request's name;
+    # where an earlier version gave it another, looking once a second has to do.
+    async with runtime.bus.listen_async(job_topic(generation_id)) as inbox:
         state = await run_sync(read_progress, runtime, actor, generation_id)
         while True:
             text = state.model_dump_json()
@@ -74,16 +70,14 @@ async def stream_progress(
 
 async def _next(inbox: "asyncio.Queue[dict]", timeout_s: float) -> dict | None:
     """The newest message, at once where the state changed; None if nothing comes for a while."""
-    try:
-        message = await asyncio.wait_for(inbox.get(), timeout_s)
-    except TimeoutError:
-        return None
-    until = time.monotonic() + _SEND_EVERY_S
-    while message["kind"] == "progress":
-        try:
-            message = await asyncio.wait_for(inbox.get(), until - time.monotonic())
-        except TimeoutError:
-            break
+    message = None
+    # Not wait_for, which makes a task for every message.
+    with suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            message = await inbox.get()
+        async with asyncio.timeout(_SEND_EVERY_S):
+            while message["kind"] == "progress":
+                message = await inbox.get()
     return message
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from visionsuit.core.ids import row_id
 from visionsuit.generation.auto_sheets import CardSheet
 from visionsuit.generation.cells import Cell, cells_of
 from visionsuit.generation.mode_schemas import CardSheetOut, CardSheetPictureOut, CellOut, SheetPictureOut
-from visionsuit.generation.queries import images_of, job_of
+from visionsuit.generation.queries import RequestRow, get_with_job, images_of
 from visionsuit.generation.schemas import (
     ErrorOut,
     GenerationOut,
@@ -14,9 +15,10 @@ from visionsuit.generation.schemas import (
     ProgressOut,
     RequestOut,
 )
-from visionsuit.generation.tables import Generation, GenerationImage
+from visionsuit.generation.tables import Generation
 from visionsuit.jobs.events import latest_progress
 from visionsuit.jobs.forecast import Forecast, forecast_job
+from visionsuit.jobs.rows import JobRow
 from visionsuit.jobs.tables import Job, JobState
 from visionsuit.objects.service import url_of
 from visionsuit.runtime import Ctx
@@ -24,16 +26,22 @@ from visionsuit.search.tiles import Thumb
 from visionsuit.storage.base import Bucket
 
 
-def generation_out(ctx: Ctx, generation: Generation) -> GenerationOut:
-    return generations_out(ctx, [(generation, job_of(ctx, generation))])[0]
+def generation_out(ctx: Ctx, public_id: str) -> GenerationOut:
+    """
+    Raises:
+        GenerationNotFound
+    """
+    return generations_out(ctx, [get_with_job(ctx, public_id)])[0]
 
 
-def generations_out(ctx: Ctx, rows: Sequence[tuple[Generation, Job]]) -> list[GenerationOut]:
+def generations_out(
+    ctx: Ctx, rows: Sequence[tuple[RequestRow, JobRow]] | Sequence[tuple[Generation, Job]]
+) -> list[GenerationOut]:
     """Several at once: their pictures come in one query."""
-    images = images_of(ctx, [generation for generation, job in rows if job.state == JobState.COMPLETED])
+    images = images_of(ctx, [row_id(generation) for generation, job in rows if job.state == JobState.COMPLETED])
     return [
         GenerationOut(
-            **_progress_fields(ctx, generation, job, images.get(generation.id or 0, [])),
+            **_progress_fields(ctx, generation, job, images.get(row_id(generation), [])),
             request=request_out(generation.request),
         )
         for generation, job in rows
@@ -65,13 +73,15 @@ def card_sheet_out(ctx: Ctx, sheet: CardSheet) -> CardSheetOut:
     )
 
 
-def progress_out(ctx: Ctx, generation: Generation, job: Job) -> ProgressOut:
+def progress_out(ctx: Ctx, generation: RequestRow, job: JobRow) -> ProgressOut:
     """Without the request, for the event stream."""
-    images = images_of(ctx, [generation] if job.state == JobState.COMPLETED else [])
-    return ProgressOut(**_progress_fields(ctx, generation, job, images.get(generation.id or 0, [])))
+    images = images_of(ctx, [generation.id] if job.state == JobState.COMPLETED else [])
+    return ProgressOut(**_progress_fields(ctx, generation, job, images.get(generation.id, [])))
 
 
-def _progress_fields(ctx: Ctx, generation: Generation, job: Job, images: list[GenerationImage]) -> dict[str, Any]:
+def _progress_fields(
+    ctx: Ctx, generation: RequestRow | Generation, job: JobRow | Job, images: list[Any]
+) -> dict[str, Any]:
     forecast = forecast_job(ctx, job)
     phase, step, steps, preview = job.phase, job.step, job.steps or job.units, None
     if job.state == JobState.RUNNING:
@@ -98,14 +108,14 @@ def _progress_fields(ctx: Ctx, generation: Generation, job: Job, images: list[Ge
     }
 
 
-def _pictures_out(request: Mapping[str, Any], images: list[GenerationImage]) -> list[PictureOut]:
+def _pictures_out(request: Mapping[str, Any], images: list[Any]) -> list[PictureOut]:
     if not images:
         return []
     cells = cells_of(request)
     return [_picture_out(image, cells[image.index]) for image in images if not image.is_sheet]
 
 
-def _picture_out(image: GenerationImage, cell: Cell) -> PictureOut:
+def _picture_out(image: Any, cell: Cell) -> PictureOut:
     return PictureOut(
         **_file_fields(image),
         seed=image.seed,
@@ -115,11 +125,12 @@ def _picture_out(image: GenerationImage, cell: Cell) -> PictureOut:
     )
 
 
-def _sheet_out(image: GenerationImage) -> SheetPictureOut:
+def _sheet_out(image: Any) -> SheetPictureOut:
     return SheetPictureOut(**_file_fields(image))
 
 
-def _file_fields(image: GenerationImage) -> dict[str, Any]:
+def _file_fields(image: Any) -> dict[str, Any]:
+    """`image`: a GenerationImage, or its columns."""
     return {
         "id": image.public_id,
         "url": url_of(Bucket.OUTPUTS, image.object_id) or "",
@@ -142,7 +153,7 @@ def _fraction(state: str, step: int, steps: int) -> float:
     return round(min(1.0, step / steps), 4) if steps else 0.0
 
 
-def _error(job: Job) -> ErrorOut | None:
+def _error(job: JobRow | Job) -> ErrorOut | None:
     if job.state != JobState.FAILED:
         return None
     return ErrorOut(code=job.error_code or "internal", message=job.error_message or "Something went wrong.")
@@ -153,7 +164,7 @@ def _forecast_fields(forecast: Forecast) -> dict[str, Any]:
     return {"place": forecast.place, "eta_s": eta_s, "wait_reason": forecast.wait_reason}
 
 
-def _duration_s(job: Job) -> float | None:
+def _duration_s(job: JobRow | Job) -> float | None:
     if job.started_at is None or job.finished_at is None:
         return None
     return round((job.finished_at - job.started_at).total_seconds(), 3)

@@ -18,6 +18,7 @@ from visionsuit.jobs.fairness import UNKNOWN_COST_S, Candidate, choose, faded
 from visionsuit.jobs.pace import Paces, load_paces
 from visionsuit.jobs.presence import read_capacity
 from visionsuit.jobs.queue import is_paused
+from visionsuit.jobs.rows import JobRow
 from visionsuit.jobs.tables import IDLE_PRIORITY, WAITING, Job, JobState
 from visionsuit.runtime import Ctx
 
@@ -35,7 +36,7 @@ class Forecast:
     wait_reason: str | None = None
 
 
-def forecast_job(ctx: Ctx, job: Job) -> Forecast:
+def forecast_job(ctx: Ctx, job: JobRow | Job) -> Forecast:
     """Of a waiting or running job, up to a second old; empty for a finished one."""
     if job.state in WAITING:
         job_id = job.id or 0

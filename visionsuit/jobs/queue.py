@@ -2,16 +2,23 @@
 
 from typing import Any
 
+import sqlalchemy as sa
 from sqlmodel import col, select
 
 from visionsuit.core.clock import utcnow
 from visionsuit.core.errors import Conflict, NotFound, TooMany, Unavailable
+from visionsuit.core.ids import new_id
 from visionsuit.jobs import statements
 from visionsuit.jobs.events import cancel_topic, forecast_topic, tell_job, tell_queue
+from visionsuit.jobs.rows import JobRow
 from visionsuit.jobs.shares import lock_share
-from visionsuit.jobs.sql import upsert
+from visionsuit.jobs.sql import insert_row, upsert
 from visionsuit.jobs.tables import FINISHED, RENDER_QUEUE, WAITING, Job, JobState, QueueState
 from visionsuit.runtime import Ctx
+
+_INSERT = sa.insert(Job.__table__)  # type: ignore[attr-defined]
+#: What a new job has besides the fields of a JobRow.
+_NEW = {"attempts": 0, "cancel_requested": False, "charged_s": 0.0, "device_seconds": 0.0}
 
 
 class TooManyActive(TooMany):
@@ -42,23 +49,34 @@ def defer(
     pace_size: int = 0,
     units: int = 0,
     affinity: str = "",
-) -> Job:
+    public_id: str | None = None,
+) -> JobRow:
     """Put work in the queue, in the caller's transaction: it exists if and only if that commits."""
-    job = Job(
-        kind=kind,
-        payload=payload,
-        owner_id=owner_id,
+    job = JobRow(
+        id=0,
+        public_id=public_id or new_id(),
         queue=queue,
+        kind=kind,
+        owner_id=owner_id,
+        state=JobState.QUEUED,
         priority=priority,
+        phase=None,
+        step=0,
+        steps=0,
+        units=units,
         pace_key=pace_key,
         pace_size=pace_size,
-        units=units,
-        affinity=affinity,
+        error_code=None,
+        error_message=None,
+        error_trace=None,
+        created_at=utcnow(),
+        started_at=None,
+        finished_at=None,
     )
-    ctx.session.add(job)
-    ctx.session.flush()
+    values = job._asdict() | {"payload": payload, "affinity": affinity, **_NEW}
+    del values["id"]
     tell_queue(ctx, queue)
-    return job
+    return job._replace(id=insert_row(ctx, _INSERT, values))
 
 
 def limit_active(ctx: Ctx, owner_id: int, most: int, *, queue: str = RENDER_QUEUE) -> None:
