@@ -49,6 +49,8 @@ class Phase(StrEnum):
     LOADING = "loading"
     ENCODING = "encoding"
     DENOISING = "denoising"
+    #: In the background, while people render.
+    WAITING = "waiting"
     DECODING = "decoding"
     SAVING = "saving"
 
@@ -161,6 +163,7 @@ class RenderRequest:
     Sizes in pixels; `seeds` are in [0, 2**32); `sampler` and `schedule` are keys of SAMPLERS and SCHEDULES. With a
     `bucket` (one of BUCKETS) every call has that many pictures, the missing ones filled up: the same request on the
     same device and libraries is then the same to the last bit, whatever else runs; without one, all but for rounding.
+    One in the `background` stands while any that is not renders, and goes on where it was.
     """
 
     base_model: BaseModelRef
@@ -177,6 +180,7 @@ class RenderRequest:
     init: InitPicture | None = None
     variation: Variation | None = None
     bucket: int = 0
+    background: bool = False
 
     @property
     def steps_run(self) -> int:
@@ -265,7 +269,8 @@ class EngineNotReady(Unavailable):
 class Engine(Protocol):
     @property
     def concurrency(self) -> int:
-        """How many `render` calls may run at once. It changes with what runs: ask before each."""
+        """How many `render` calls may run at once, those in the background not counted. It changes with what runs: ask
+        before each."""
 
     def start(self) -> None:
         """Load libraries and find the device. Slow; called once, in the worker's thread."""

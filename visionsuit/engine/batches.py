@@ -60,17 +60,21 @@ class Batch:
     """
     Args:
         cap: most pictures in one call, at least 1.
+        give_back: asks others for memory before pictures lose their places; whether there may be more now.
 
     Attributes:
         rows: pictures of the next call, in the order of their slots.
         waiting: admitted pictures without a place; they keep all they have got.
     """
 
-    def __init__(self, key: BatchKey, model: LoadedModel, cap: int) -> None:
+    def __init__(
+        self, key: BatchKey, model: LoadedModel, cap: int, give_back: Callable[[], bool] = lambda: False
+    ) -> None:
         self.key, self.model = key, model
         self.cap = key.shape.pictures if key.shape else cap
         self.rows: list[Row] = []
         self.waiting: list[Row] = []
+        self._give_back = give_back
         self._pool: SlotPool | None = None
         self._plan: _Plan | None = None
         self._merged: MixKey | None = None
@@ -81,8 +85,9 @@ class Batch:
         return not self.rows and not self.waiting
 
     @property
-    def tickets(self) -> int:
-        return len({row.ticket.number for row in [*self.rows, *self.waiting]})
+    def people(self) -> int:
+        """Requests in it that are not in the background."""
+        return len({row.ticket.number for row in [*self.rows, *self.waiting] if not row.ticket.request.background})
 
     def add(self, rows: Iterable[Row]) -> None:
         self.waiting += rows
@@ -118,7 +123,10 @@ class Batch:
         except Exception as error:  # only CUDA has a type of its own for being out of memory
             if is_out_of_memory(error) and (len(self.rows) == 1 or self.key.shape):
                 raise OutOfDeviceMemory(str(error)) from None
-            self._shrink() if is_out_of_memory(error) else self._step_one_by_one()
+            if not is_out_of_memory(error):
+                self._step_one_by_one()
+            elif not self._give_back():
+                self._shrink()
         else:
             self._advance(self.rows, answers)
             self._timer.stop(self._measure())

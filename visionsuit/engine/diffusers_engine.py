@@ -69,8 +69,8 @@ class DiffusersEngine:
         driver = self._driver
         if driver is None:
             return MAX_BATCH
-        full = any(batch.tickets >= batch.cap for batch in driver.batches)
-        return max(1, min(MAX_BATCH, driver.tickets)) if full else MAX_BATCH
+        full = any(batch.people >= batch.cap for batch in driver.batches)
+        return max(1, min(MAX_BATCH, driver.people)) if full else MAX_BATCH
 
     def start(self) -> None:
         """Raises: EngineError when the wished device is not there."""
@@ -97,9 +97,7 @@ class DiffusersEngine:
         driver.submit(ticket)
         try:
             # While the device is still busy with others: then it finds the LoRAs in memory when it looks here next.
-            for model in self.models:
-                if model.key == request.base_model.key:
-                    _read_packs(model, request)
+            _read_ahead(self.models, request)
             while True:
                 for progress in ticket.take(_ASK_EVERY_S):
                     on_progress(progress)
@@ -108,8 +106,8 @@ class DiffusersEngine:
                 pictures = ticket.result()
                 if pictures is not None:
                     return pictures
-                if ticket.model is not None and ticket.packs is None:
-                    driver.hand_packs(ticket, _read_packs(ticket.model, request))
+                if ticket.packs is None:
+                    _hand_packs(driver, ticket)
         finally:
             driver.withdraw(ticket)
 
@@ -140,6 +138,21 @@ class DiffusersEngine:
         self._detail = "Closed."
 
 
+# Frames of their own: a render must not hold a model that leaves the device meanwhile.
+
+
+def _read_ahead(models: list[LoadedModel], request: RenderRequest) -> None:
+    for model in models:
+        if model.key == request.base_model.key:
+            _read_packs(model, request)
+
+
+def _hand_packs(driver: Driver, ticket: Ticket) -> None:
+    model = ticket.model
+    if model is not None:
+        driver.hand_packs(ticket, _read_packs(model, ticket.request))
+
+
 def _read_packs(model: Any, request: RenderRequest) -> dict[str, Pack]:
     """The request's LoRAs by SHA-256, for this loaded model."""
     return {lora.sha256.lower(): model.loras.packs.get(lora) for lora in request.loras}
@@ -151,6 +164,7 @@ def _figures(driver: Driver) -> dict[str, Any]:
     batches = driver.batches
     return {
         "requests": driver.tickets,
+        "standing": driver.standing,
         "batch": max((len(batch.rows) for batch in batches), default=0),
         "waiting_rows": sum(len(batch.waiting) for batch in batches),
         "unet_calls": driver.calls,

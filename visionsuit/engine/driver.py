@@ -2,7 +2,8 @@
 
 Everything that touches a model happens here, so nothing of it needs a lock. Between two calls of the UNet at most one
 picture is decoded, and requests are admitted for no longer than part of a call takes, so nobody waits long for
-another's beginning or end. Batches (other models, other sizes) take turns, a call each.
+another's beginning or end. Batches (other models, other sizes) take turns, a call each. Requests in the background have
+no turn while people render.
 """
 
 import threading
@@ -16,6 +17,7 @@ from typing import TypeVar
 import torch
 
 from visionsuit.engine.admission import admit, check, must_wait
+from visionsuit.engine.background import give_back, make_way, people_render
 from visionsuit.engine.base import EngineNotReady, OutOfDeviceMemory, Phase, Picture
 from visionsuit.engine.batches import Batch, BatchKey
 from visionsuit.engine.decoding import decode, paste
@@ -65,6 +67,16 @@ class Driver:
     def tickets(self) -> int:
         """Requests inside."""
         return len(self._tickets) + len(self._arrived)
+
+    @property
+    def people(self) -> int:
+        """Requests inside that are not in the background."""
+        return sum(not ticket.request.background for ticket in [*self._tickets, *self._arrived])
+
+    @property
+    def standing(self) -> int:
+        """Requests in the background that wait for people's."""
+        return sum(ticket.stands for ticket in list(self._tickets))
 
     @property
     def batches(self) -> list[Batch]:
@@ -140,14 +152,22 @@ class Driver:
             self._decode(self._denoised.popleft())
 
     def _let_in(self) -> None:
-        """Provide models in the order of arrival, and admit one request; more while that takes little time."""
+        """Provide models in the order of arrival, people first, and admit one request; more while that takes little
+        time."""
         until = time.monotonic() + self._call_s * _ADMITTING_SHARE
         in_use = self._in_use()
         held_up: set[str] = set()
-        for ticket in self._tickets:
+        for ticket in sorted(self._tickets, key=lambda ticket: ticket.request.background):
             ref = ticket.request.base_model
+            if ticket.request.background and people_render(self._tickets):
+                self._make_way()
+                ticket.stand()
+                continue
             try:
                 if ticket.model is None:
+                    if not ticket.request.background and not self.models.has_on_device(ref):
+                        self._make_way()
+                        in_use = self._in_use()
                     if not self.models.has_room(ref, in_use):
                         # Those behind wait too, else the models in use would never go.
                         return
@@ -172,14 +192,22 @@ class Driver:
         return {ticket.request.base_model.key for ticket in self._tickets if ticket.model is not None}
 
     def _begin(self, ticket: Ticket, in_use: set[str]) -> bool:
-        """Encode and give every picture its row. False: it has to wait for a mix that must be alone."""
+        """Encode and give every picture its row, or the one that it had. False: it has to wait for a mix that must be
+        alone."""
+        if not ticket.request.background:
+            self._make_way()
+            in_use = self._in_use()
         if isinstance(ticket.model, WholeModel):
+            ticket.go_on()
             self._render_whole(ticket, ticket.model, in_use)
             return True
         if must_wait(ticket):
             return False
+        ticket.go_on()
+        if ticket.aside:
+            self._bring_back(ticket)
+            return True
         ticket.phase(Phase.ENCODING)
-
         tiled = False
 
         def encode() -> tuple[BatchKey, list[Row]]:
@@ -188,11 +216,14 @@ class Driver:
             with torch.inference_mode():
                 return admit(ticket, tiled=use_tiles)
 
-        key, rows = self._with_memory(encode, in_use)
+        self._add(ticket, *self._with_memory(encode, in_use))
+        return True
+
+    def _add(self, ticket: Ticket, key: BatchKey, rows: list[Row]) -> None:
         batch = next((batch for batch in self._batches if batch.key == key), None)
         if batch is None:
             request = ticket.request
-            batch = Batch(key, ticket.model, self._device.batch_for(request.width, request.height))
+            batch = Batch(key, ticket.model, self._device.batch_for(request.width, request.height), self._give_back)
             if key.alone is not None:
                 for other in self._batches:
                     if other.model is ticket.model:
@@ -201,6 +232,23 @@ class Driver:
             self._batches.appendleft(batch)
         ticket.admitted = True
         batch.add(rows)
+
+    def _bring_back(self, ticket: Ticket) -> None:
+        """People are done: its rows go on where they were."""
+        self._denoised += ticket.aside.pop(None, [])
+        for key, rows in ticket.aside.items():
+            self._add(ticket, key, rows)
+        ticket.aside.clear()
+        ticket.admitted = True
+
+    def _make_way(self) -> None:
+        make_way(self._tickets, self._batches, self._denoised)
+
+    def _give_back(self) -> bool:
+        """Whether those who stand held memory until now."""
+        if not give_back(self._tickets):
+            return False
+        self.models.keep_only(self._in_use())
         return True
 
     def _render_whole(self, ticket: Ticket, model: WholeModel, in_use: set[str]) -> None:
@@ -260,6 +308,7 @@ class Driver:
             if not isinstance(error, OutOfDeviceMemory) and not is_out_of_memory(error):
                 raise
         # After the handler, when the failed attempt's tensors are no longer held by its traceback.
+        give_back(self._tickets)
         self.models.keep_only(in_use)
         try:
             return action()

@@ -46,6 +46,10 @@ class ModelCache:
     def in_host_memory(self) -> list[LoadedModel | WholeModel]:
         return [model for model in self.all if not model.residence.on_device]
 
+    def has_on_device(self, ref: BaseModelRef) -> bool:
+        model = self._models.get(ref.key)
+        return model is not None and model.residence.on_device
+
     def has_room(self, ref: BaseModelRef, in_use: set[str]) -> bool:
         """Whether `get` would find room beside the models of `in_use`, or waiting could not help it.
 

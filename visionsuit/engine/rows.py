@@ -46,7 +46,6 @@ class Row:
         self.ranks = ranks_of(mix.parts)
         self.guidance = request.guidance
         self.calls = 0
-        self._model = model
         self._steps = request.steps_run
         self._previewed_at = 0.0
         self._scheduler = create_scheduler(model.scheduler_config, request.sampler, request.schedule)
@@ -99,7 +98,7 @@ class Row:
         now = time.monotonic()
         # One picture's preview is enough for a request of several.
         leads = self.ticket.leads(self.number)
-        if not leads or self._model.preview is None or now - self._previewed_at < PREVIEW_EVERY_S:
+        if not leads or self.ticket.model.preview is None or now - self._previewed_at < PREVIEW_EVERY_S:
             return False
         self._previewed_at = now
         return True
@@ -107,11 +106,13 @@ class Row:
     def _paint(
         self, model_input: torch.Tensor, prediction: torch.Tensor, timestep: torch.Tensor
     ) -> NDArray[np.uint8] | None:
-        preview = self._model.preview
+        # Not kept: who stands may go on with the model loaded anew.
+        model: LoadedModel = self.ticket.model
+        preview = model.preview
         if preview is None:
             return None
-        if is_flow(self._model.scheduler_config):
+        if is_flow(model.scheduler_config):
             return preview.paint(self._scheduler.denoised(model_input, prediction, timestep)[0])
         share = self._scheduler.alphas_cumprod
         alpha = float(share[min(len(share) - 1, max(0, round(float(timestep))))])
-        return preview.paint(denoised(model_input[0], prediction[0], alpha, self._model.prediction_type))
+        return preview.paint(denoised(model_input[0], prediction[0], alpha, model.prediction_type))

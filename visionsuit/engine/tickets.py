@@ -1,7 +1,7 @@
 """One call of `render` as the calling thread and the device thread see it. No torch."""
 
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from itertools import count
 from typing import Any
 
@@ -15,9 +15,13 @@ class Ticket:
 
     Attributes:
         number: order of arrival.
-        model: the loaded base model, once the device thread provided it; it stays loaded until the ticket is over.
+        model: the loaded base model, once the device thread provided it; it stays loaded until the ticket is over, or
+            stands.
         packs: the LoRAs of the request by SHA-256, once the calling thread read them.
         withdrawn: the caller gave up; its rows leave before the next step.
+        stands: it is in the background, and people render.
+        aside: its rows meanwhile, by the key of their batch; by None those that are denoised.
+        gave_back: what it held beside them for speed is gone.
     """
 
     def __init__(self, request: RenderRequest) -> None:
@@ -27,6 +31,9 @@ class Ticket:
         self.packs: dict[str, Any] | None = None
         self.admitted = False
         self.withdrawn = False
+        self.stands = False
+        self.aside: defaultdict[Any, list[Any]] = defaultdict(list)
+        self.gave_back = False
         self._pictures: dict[int, Picture] = {}
         self._steps_done = [0] * len(request.seeds)
         self._news = threading.Condition()
@@ -58,6 +65,18 @@ class Ticket:
         with self._news:
             self.model = model
             self._news.notify_all()
+
+    def stand(self) -> None:
+        """Until `go_on`, without its model and its places."""
+        self.model, self.admitted = None, False
+        if not self.stands:
+            self.stands, self.gave_back = True, False
+            self.phase(Phase.WAITING)
+
+    def go_on(self) -> None:
+        if self.stands:
+            self.stands = False
+            self.phase(Phase.DENOISING if any(self._steps_done) else Phase.LOADING)
 
     def leads(self, row: int) -> bool:
         """Whether all pictures before this one have their steps."""
