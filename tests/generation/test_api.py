@@ -25,7 +25,7 @@ def test_base_models_say_what_a_form_needs(site: Runtime, client: TestClient) ->
     [model] = [item for item in answer["items"] if item["is_default"]]
     assert set(model) == {
         "id", "label", "family", "description", "default", "sizes", "min_size", "max_size", "size_step",
-        "prompt_tokens", "suggestions", "samplers", "is_default",
+        "prompt_tokens", "suggestions", "samplers", "abilities", "is_default",
     }  # fmt: skip
     assert set(model["default"]) == {"width", "height", "steps", "guidance", "sampler", "schedule"}
     assert {"id": "euler", "label": "Euler"} in answer["samplers"]

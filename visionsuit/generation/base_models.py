@@ -123,6 +123,7 @@ def describe(row: BaseModel, info: BaseModelInfo) -> None:
     row.min_size, row.max_size, row.size_step = info.min_size, info.max_size, info.size_step
     row.prompt_tokens = info.prompt_tokens
     row.suggestions = list(info.suggestions)
+    row.abilities = public["abilities"]
     row.trouble = None
     row.updated_at = utcnow()
 

@@ -107,6 +107,7 @@ class ListedOut(BaseModel):
     max_size: int
     size_step: int
     samplers: list[str] = Field(description="Ids of the samplers that its kind is rendered with.")
+    abilities: list[str] = Field(description="Of `loras`, `pictures`, `masks`, `variations`, what it may be asked for.")
     dtype: str = Field(description="auto, fp16, bf16 or fp32")
     allowed_roles: list[str]
     is_enabled: bool

@@ -5,6 +5,7 @@ from typing import Any
 
 from visionsuit.core.config import Limits
 from visionsuit.engine.base import steps_of
+from visionsuit.generation.abilities import require_init, require_modes
 from visionsuit.generation.cells import Cell, cells_of
 from visionsuit.generation.order import (
     BadOrder,
@@ -53,6 +54,7 @@ def complete_init(
     Raises:
         BadOrder
     """
+    require_init(base, init)
     strength = check_number(init.strength, 0.75, "init.strength", 0.0, 1.0)
     borders = None if init.outpaint is None else _borders(init.outpaint, request, base)
     return {
@@ -78,6 +80,7 @@ def complete_modes(order: Order, request: dict[str, Any], base: BaseModel, limit
     Raises:
         BadOrder
     """
+    require_modes(base, order.hires, order.variation)
     if order.hires is not None:
         request["hires"] = _hires(order.hires, request, base, limits)
     if order.variation is not None:

@@ -262,6 +262,11 @@ class BaseModelOut(BaseModel):
     prompt_tokens: int = Field(description="Tokens that one chunk of the prompt holds.")
     suggestions: list[str]
     samplers: list[str] = Field(description="Ids of the samplers that it is rendered with.")
+    abilities: list[str] = Field(
+        description="What it may be asked for: `loras`, `pictures` (to begin with, also for a second pass), `masks` "
+        "(and borders), `variations`.",
+        examples=[["loras", "pictures", "masks", "variations"]],
+    )
     is_default: bool
 
 

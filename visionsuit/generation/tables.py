@@ -10,7 +10,7 @@ from sqlmodel import Field, SQLModel
 from visionsuit.core.clock import utcnow
 from visionsuit.core.ids import new_id
 from visionsuit.db import UtcDateTime
-from visionsuit.engine.base import AUTO_DTYPE
+from visionsuit.engine.base import AUTO_DTYPE, Ability
 
 
 class Origin(StrEnum):
@@ -37,6 +37,7 @@ class BaseModel(SQLModel, table=True):
         key: identifies the folder's content, for caches and measured speeds.
         default: width, height, steps, guidance, sampler, schedule.
         sizes: suggested [width, height] pairs. Every size in pixels.
+        abilities: those of the engine's Ability that it has.
         dtype: number format it is calculated in, one of the engine's DTYPES.
         allowed_roles: who may choose it; empty: everybody who may render.
         is_enabled: the administrator's switch. trouble: why it cannot be used now, whatever the switch says.
@@ -58,6 +59,7 @@ class BaseModel(SQLModel, table=True):
     size_step: int = 64
     prompt_tokens: int = 77
     suggestions: list[str] = Field(default_factory=list, sa_type=sa.JSON)
+    abilities: list[str] = Field(default_factory=lambda: [one.value for one in Ability], sa_type=sa.JSON)
     dtype: str = Field(default=AUTO_DTYPE, max_length=8)
     allowed_roles: list[str] = Field(default_factory=list, sa_type=sa.JSON)
     is_enabled: bool = True
