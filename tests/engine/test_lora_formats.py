@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from tests.engine.conftest import Renderer
 from tests.engine.plain import load_plain, render_plain
 from tests.engine.tiny import make_lora
-from visionsuit.engine.base import LoraRef
+from visionsuit.engine.base import LoraRef, LoraUnloadable
 
 Tensors = dict[str, torch.Tensor]
 #: kohya's name -> the layer in diffusers: a linear layer, a pointwise and a wide convolution.
@@ -259,6 +259,69 @@ def test_dora_equals_diffusers_in_both_spellings(renderer: Renderer, tmp_path: P
     assert furthest(ours, plain) > 2
     assert furthest(ours, render_plain(base, loras=[(theirs.path, weight)])) <= 2
     assert furthest(ours, renderer("sd", loras=[LoraRef(other.sha256, other.path, weight)])[0]) <= 2
+
+
+def rescaled(weight: torch.Tensor, magnitude: torch.Tensor, across: tuple[int, ...]) -> torch.Tensor:
+    return weight * (magnitude / torch.linalg.vector_norm(weight, dim=across, keepdim=True))
+
+
+@pytest.mark.parametrize("row", [False, True], ids=["per output", "per input"])
+@pytest.mark.parametrize("name", ["loha", "lokr", "pair"])
+def test_dora_of_every_format_equals_dense_arithmetic(renderer: Renderer, tmp_path: Path, name: str, row: bool) -> None:
+    """One magnitude for each output, or a row of one for each input, as the same trainers wrote before."""
+    unet, generator = load_plain(renderer.models["sd"].folder).unet, torch.Generator().manual_seed(3)
+    tensors, changes = {}, {}
+    for stem, layer in LAYERS.items():
+        weight = _layer(unet, layer).weight.data
+        if name == "pair":
+            down = 0.3 * torch.randn(4, *weight.shape[1:], generator=generator)
+            up = 0.3 * torch.randn(len(weight), 4, *[1] * (weight.dim() - 2), generator=generator)
+            own, change = {"lora_down.weight": down, "lora_up.weight": up}, (up.flatten(1) @ down.flatten(1))
+        else:
+            own, change = FORMATS[name](weight.shape, generator)
+        side, across = int(row), tuple(n for n in range(weight.dim()) if n != int(row))
+        sizes = [weight.shape[n] if n == side else 1 for n in range(weight.dim())]
+        magnitude = torch.linalg.vector_norm(weight, dim=across, keepdim=True) * (
+            1 + torch.rand(sizes, generator=generator)
+        )
+        tensors |= {f"{stem}.{part}": tensor for part, tensor in {**own, "dora_scale": magnitude}.items()}
+        changes[layer] = rescaled(weight + 0.7 * change.reshape(weight.shape), magnitude, across) - weight
+    lora = write(tmp_path / "dora.safetensors", tensors)
+    [plain] = renderer("sd")
+    [ours] = renderer("sd", loras=[LoraRef(lora.sha256, lora.path, 0.7)])
+    assert furthest(ours, plain) > 5
+    assert furthest(ours, dense(renderer, changes, 1.0)) <= 2
+
+
+def test_dora_of_a_convolution_equals_diffusers(renderer: Renderer, tmp_path: Path) -> None:
+    """PEFT keeps magnitudes of outputs in a row, and proj_in has as many inputs."""
+    base, generator = renderer.models["sd"].folder, torch.Generator().manual_seed(2)
+    tensors = {}
+    for name in list(LAYERS.values())[1:]:
+        weight = _layer(load_plain(base).unet, name).weight
+        outputs = len(weight)
+        magnitude = weight.flatten(1).norm(dim=1) * (1 + torch.rand(outputs, generator=generator))
+        tensors[f"unet.{name}.lora_A.weight"] = 0.3 * torch.randn(4, *weight.shape[1:], generator=generator)
+        tensors[f"unet.{name}.lora_B.weight"] = 0.3 * torch.randn(outputs, 4, 1, 1, generator=generator)
+        tensors[f"unet.{name}.lora_magnitude_vector"] = magnitude.view(1, -1, 1, 1)
+    lora = write(tmp_path / "dora.safetensors", tensors)
+    [ours] = renderer("sd", loras=[lora])
+    assert furthest(ours, renderer("sd")[0]) > 3
+    assert furthest(ours, render_plain(base, loras=[(lora.path, 1.0)])) <= 2
+
+
+@pytest.mark.parametrize("name", ["loha", "lokr"])
+@pytest.mark.parametrize("alpha", [float("nan"), float("inf")])
+def test_an_alpha_that_is_no_number_is_said(renderer: Renderer, tmp_path: Path, name: str, alpha: float) -> None:
+    """The picture would be black."""
+
+    def make_change(shape: torch.Size, generator: torch.Generator) -> tuple[Tensors, torch.Tensor]:
+        own, change = FORMATS[name](shape, generator)
+        return {**own, "alpha": torch.tensor(alpha)}, change
+
+    lora, _ = make(renderer, tmp_path / "lora.safetensors", make_change)
+    with pytest.raises(LoraUnloadable, match="no numbers"):
+        renderer("sd", loras=[lora])
 
 
 def test_formats_mix_with_loras_and_wait_for_each_other(renderer: Renderer, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Formats that are no pair of matrices, by their tensors' shapes: what weight do they change? No torch.
 
 LoHa is an elementwise product of two pairs, LoKr a Kronecker product of two (perhaps factored) matrices, a full
-difference the change itself, DoRA a pair with a magnitude per output or input.
+difference the change itself, DoRA any of these with a magnitude per output or input.
 """
 
 from collections.abc import Mapping
@@ -41,6 +41,20 @@ def changed_shape(part: Part, shapes: Mapping[str, Shape]) -> tuple[int, int] | 
     outer = _whole(shapes["w1"]) if "w1" in shapes else _pair(shapes, "w1_a", "w1_b", "")
     inner = _whole(shapes["w2"]) if "w2" in shapes else _pair(shapes, "w2_a", "w2_b", "t2")
     return (outer[0] * inner[0], outer[1] * inner[1]) if outer and inner else None
+
+
+def magnitude_shape(name: str, shape: Shape, weight: Shape) -> tuple[int, int, int] | None:
+    """(outputs, inputs, kernel) that a DoRA's magnitudes tell apart, 1 where they do not; None when they fit nothing.
+
+    Args:
+        name: in the file, of the tensor of this shape.
+    """
+    inputs, count = weight[1], prod(shape)
+    # PEFT has one per output, in a row too; of the others a row is one per input.
+    is_row = name.endswith(".dora_scale") and len(shape) > 1 and shape[0] == 1
+    if is_row and count in (inputs, prod(weight[1:])):
+        return 1, inputs, count // inputs
+    return (weight[0], 1, 1) if count == weight[0] else None
 
 
 def _whole(shape: Shape) -> tuple[int, int] | None:

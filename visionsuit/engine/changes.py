@@ -92,26 +92,40 @@ def rotation(blocks: torch.Tensor, rescale: torch.Tensor | None, constraint: flo
 
 
 @dataclass(frozen=True, slots=True)
-class Dora:
-    """A pair whose sum with the weight is rescaled to a magnitude per output, or per input as older trainers wrote it.
-
-    `down` [r, in * kernel], `up` [out, r] with alpha / rank inside, `magnitude` [out, 1] or [1, in * kernel].
-    """
+class Pair:
+    """`down` [r, in * kernel], `up` [out, r] with alpha / rank inside; where a slot cannot hold it."""
 
     down: torch.Tensor
     up: torch.Tensor
+
+    @property
+    def bytes(self) -> int:
+        return sum(tensor.numel() * tensor.element_size() for tensor in (self.down, self.up))
+
+    def delta(self, weight: torch.Tensor, strength: float) -> torch.Tensor:
+        return torch.mm(self.up.to(weight.device), self.down.to(weight.device)).mul_(strength)
+
+
+@dataclass(frozen=True, slots=True)
+class Dora:
+    """A change after which the weight is rescaled: to a magnitude per output, or per input as older trainers wrote it.
+
+    `magnitude` [out, 1, 1], [1, in, 1] or [1, in, kernel].
+    """
+
+    change: Change
     magnitude: torch.Tensor
 
     @property
     def bytes(self) -> int:
-        return sum(tensor.numel() * tensor.element_size() for tensor in (self.down, self.up, self.magnitude))
+        return self.change.bytes + self.magnitude.numel() * self.magnitude.element_size()
 
     def delta(self, weight: torch.Tensor, strength: float) -> torch.Tensor:
-        down, up, magnitude = (tensor.to(weight.device) for tensor in (self.down, self.up, self.magnitude))
-        moved = torch.addmm(weight, up, down, alpha=strength)
-        across = 1 if magnitude.shape[1] == 1 else 0
-        norm = moved.norm(dim=across, keepdim=True).clamp_min(1e-12)
-        return moved * (magnitude / norm) - weight
+        magnitude = self.magnitude.to(weight.device)
+        moved = (weight + self.change.delta(weight, strength)).view(len(weight), max(1, magnitude.shape[1]), -1)
+        across = [side for side, length in enumerate(magnitude.shape) if length == 1]
+        norm = torch.linalg.vector_norm(moved, dim=across, keepdim=True).clamp_min(1e-12)
+        return (moved * (magnitude / norm)).view(weight.shape) - weight
 
 
 def _pair(own: Mapping[str, torch.Tensor], a: str, b: str, core: str) -> torch.Tensor:

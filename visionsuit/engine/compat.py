@@ -15,7 +15,7 @@ from typing import Any
 
 from visionsuit.engine.base import Family, IncompatibleLora, ModelUnloadable
 from visionsuit.engine.catalog import PIPELINES
-from visionsuit.engine.change_shapes import PRODUCTS, changed_shape, factors
+from visionsuit.engine.change_shapes import PRODUCTS, changed_shape, factors, magnitude_shape
 from visionsuit.engine.checkpoints import Checkpoint, read_checkpoint
 from visionsuit.engine.describe import MODELS_BY_WIDTH, describe_lora, guess_kind
 from visionsuit.engine.flux_names import Share, fused_layers
@@ -256,6 +256,8 @@ def _misfit(module: LoraModule, tensors: Mapping[str, TensorInfo], weight: Shape
         # Both would be read, and only one has been looked at.
         both = module.keys.keys() & {Part.DOWN, Part.UP, *PRODUCTS}
         return "is changed in two ways at once" if both and not problem else problem
+    if (key := module.keys.get(Part.DORA)) and magnitude_shape(key, tensors[key].shape, weight) is None:
+        return f"has {prod(tensors[key].shape)} magnitudes, which fit neither side of the weight"
     product = next((part for part in PRODUCTS if part in module.keys), None)
     if product is not None:
         return _misfit_of_product(module, product, tensors, weight)
@@ -266,8 +268,6 @@ def _misfit(module: LoraModule, tensors: Mapping[str, TensorInfo], weight: Shape
         return f"has matrices of shape {list(down)} and {list(up)}, which make no LoRA"
     if max(down[0], up[1]) > _most_rank(weight):
         return f"has rank {max(down[0], up[1])}, more than the {_most_rank(weight)} that make sense there"
-    if Part.DORA in module.keys and prod(tensors[module.keys[Part.DORA]].shape) not in (weight[0], prod(weight[1:])):
-        return f"has {prod(tensors[module.keys[Part.DORA]].shape)} magnitudes, which fit neither side of the weight"
     if Part.MID in module.keys:
         return _misfit_of_mid(down, up, tensors[module.keys[Part.MID]].shape, weight)
     if down[0] != up[1]:

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import torch
 
 from visionsuit.engine.base import IncompatibleLora, LoraRef, LoraUnloadable
-from visionsuit.engine.change_shapes import PRODUCTS, factors
-from visionsuit.engine.changes import Change, Dora, Product, Rotation, rotation
+from visionsuit.engine.change_shapes import PRODUCTS, factors, magnitude_shape
+from visionsuit.engine.changes import Change, Dora, Pair, Product, Rotation, rotation
 from visionsuit.engine.compat import BaseShapes, check_lora
 from visionsuit.engine.header import BadHeader, metadata_of
 from visionsuit.engine.lora_names import Component, LoraModule, Part, Shape, Spelling
@@ -73,15 +73,14 @@ def _read(file: TensorFile, base: BaseShapes, label: str) -> LoraFile:
             turned = _rotation(module, name, file, weight, label)
             found.changes.setdefault(module.component, {})[name] = turned
         matrices = read_matrices(module, name, file, configs[module.component], label)
-        if isinstance(matrices, Product):
+        if matrices is None:
+            continue
+        if Part.DORA in module.keys:
+            found.changes.setdefault(module.component, {})[name] = _dora(module, name, matrices, file, weight, label)
+        elif isinstance(matrices, Product):
             found.changes.setdefault(module.component, {})[name] = matrices
-        elif matrices is not None:
-            pair = matrices.widened(weight)
-            if Part.DORA in module.keys:
-                dora = _dora(pair, file[module.keys[Part.DORA]], name, label)
-                found.changes.setdefault(module.component, {})[name] = dora
-            else:
-                found.pairs.setdefault(module.component, {})[name] = pair
+        else:
+            found.pairs.setdefault(module.component, {})[name] = matrices.widened(weight)
     return found
 
 
@@ -150,18 +149,28 @@ def _product(
     ranks = [own[short].shape[0] for short in ("w1_b", "w2_b") if short in own]
     alpha = tensors[module.keys[Part.ALPHA]] if Part.ALPHA in module.keys else None
     scale = float(alpha) / ranks[-1] if alpha is not None and alpha.numel() == 1 and ranks else 1.0
+    if not math.isfinite(scale):
+        raise _no_numbers(label, name)
     return Product(part, own, scale)
 
 
-def _dora(pair: tuple[torch.Tensor, torch.Tensor], magnitude: torch.Tensor, name: str, label: str) -> Dora:
-    # Copies, since what is kept must not keep the whole file.
-    down, up = (matrix.flatten(1).clone() for matrix in pair)
-    magnitude = magnitude.to(torch.float32, copy=True)
-    if not all(bool(tensor.isfinite().all()) for tensor in (down, up, magnitude)):
-        raise _no_numbers(label, name)
-    # Older trainers wrote one per input, as a row; a column or a plain list is one per output.
-    per_input = magnitude.dim() > 1 and magnitude.shape[0] == 1 and magnitude.numel() == down.shape[1]
-    return Dora(down, up, magnitude.reshape(1, -1) if per_input else magnitude.reshape(-1, 1))
+def _dora(
+    module: LoraModule,
+    name: str,
+    matrices: RawPair | Product,
+    tensors: Mapping[str, torch.Tensor],
+    weight: Shape,
+    label: str,
+) -> Dora:
+    key = module.keys[Part.DORA]
+    magnitude = _finite(tensors[key], label, name)
+    shape = magnitude_shape(key, tuple(magnitude.shape), weight)
+    if shape is None:
+        raise LoraUnloadable(f"{label} has magnitudes of shape {list(magnitude.shape)} at {name}, which fit no side.")
+    if isinstance(matrices, Product):
+        return Dora(matrices, magnitude.view(shape))
+    down, up = (_finite(matrix.flatten(1), label, name) for matrix in matrices.widened(weight))
+    return Dora(Pair(down, up), magnitude.view(shape))
 
 
 def _rotation(
