@@ -9,6 +9,7 @@ const PHASES = {
   loading: "Loading the model",
   encoding: "Reading the prompt",
   denoising: "Drawing",
+  waiting: "Waits while others render",
   decoding: "Developing the picture",
   saving: "Saving",
 };

@@ -3,13 +3,17 @@
 import hashlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from visionsuit.engine.base import EngineStatus, Phase, Picture, Progress, RenderCancelled, RenderRequest
+
+#: `is_cancelled` is asked this often by who waits.
+_ASK_EVERY_S = 0.05
 
 
 class MockEngine:
@@ -28,7 +32,10 @@ class MockEngine:
         self.renders = 0
         self._ready = False
         self._closed = False
-        self._lock = threading.Lock()
+        self._turn = threading.Condition()
+        #: The thread that renders.
+        self._holder: int | None = None
+        self._people = 0
 
     def start(self) -> None:
         self._ready = True
@@ -36,8 +43,9 @@ class MockEngine:
     def render(
         self, request: RenderRequest, *, on_progress: Callable[[Progress], None], is_cancelled: Callable[[], bool]
     ) -> list[Picture]:
-        with self._lock:
-            total = request.steps_run * len(request.seeds)
+        """One at a time; one in the background lets all others go first, between two steps too."""
+        total = request.steps_run * len(request.seeds)
+        with self._place(request, is_cancelled):
             on_progress(Progress(Phase.LOADING, 0, total))
             if self.fail_with is not None:
                 raise self.fail_with
@@ -48,9 +56,12 @@ class MockEngine:
                 for step in range(request.steps_run):
                     if is_cancelled():
                         raise RenderCancelled("The render was cancelled.")
+                    done = number * request.steps_run + step + 1
+                    if request.background and self._people:
+                        on_progress(Progress(Phase.WAITING, done - 1, total))
+                        self._stand(is_cancelled)
                     if self.step_delay_s:
                         time.sleep(self.step_delay_s)
-                    done = number * request.steps_run + step + 1
                     on_progress(
                         Progress(Phase.DENOISING, done, total, _preview(pixels, (step + 1) / request.steps_run))
                     )
@@ -58,6 +69,40 @@ class MockEngine:
                 pictures.append(Picture(pixels, seed))
             self.renders += 1
             return pictures
+
+    @contextmanager
+    def _place(self, request: RenderRequest, is_cancelled: Callable[[], bool]) -> Iterator[None]:
+        """The engine for oneself. Raises: RenderCancelled."""
+        with self._turn:
+            self._people += not request.background
+            try:
+                self._take(is_cancelled, background=request.background)
+            except BaseException:
+                self._people -= not request.background
+                raise
+        try:
+            yield
+        finally:
+            with self._turn:
+                self._people -= not request.background
+                self._leave()
+
+    def _stand(self, is_cancelled: Callable[[], bool]) -> None:
+        with self._turn:
+            self._leave()
+            self._take(is_cancelled, background=True)
+
+    def _take(self, is_cancelled: Callable[[], bool], *, background: bool) -> None:
+        while self._holder is not None or (background and self._people):
+            if is_cancelled():
+                raise RenderCancelled("The render was cancelled.")
+            self._turn.wait(_ASK_EVERY_S)
+        self._holder = threading.get_ident()
+
+    def _leave(self) -> None:
+        if self._holder == threading.get_ident():
+            self._holder = None
+        self._turn.notify_all()
 
     def status(self) -> EngineStatus:
         return EngineStatus(

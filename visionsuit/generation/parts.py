@@ -66,8 +66,8 @@ def render_all(
         def note(progress: Progress) -> None:
             with lock:
                 done[number] = max(done[number], progress.step)
-                # What another part or pass has begun is not begun again.
-                begun = 0 < sum(done) < total
+                # What another part or pass has begun is not begun again; where one waits for others, all do.
+                begun = 0 < sum(done) < total and progress.phase is not Phase.WAITING
                 phase = Phase.DENOISING if begun else progress.phase
                 on_progress(replace(progress, phase=phase, step=sum(done), steps=total))
 

@@ -8,6 +8,7 @@ completion in one transaction that fails if the claim was lost; then the files g
 import base64
 import io
 import time
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,14 +38,22 @@ from visionsuit.storage.base import Bucket
 
 
 class Stopwatch:
-    """Splits a render's time into loading, steps and the rest, for the estimates."""
+    """Splits a render's time into loading, steps and the rest, for the estimates. While it waits for others it stands
+    still."""
 
     def __init__(self) -> None:
         self._began = self._last_step = time.monotonic()
+        self._waits_since: float | None = None
         self._steps = 0
 
     def note(self, progress: Progress) -> None:
         now = time.monotonic()
+        if progress.phase is Phase.WAITING:
+            self._waits_since = self._waits_since or now
+            return
+        if self._waits_since is not None:
+            waited = now - self._waits_since
+            self._began, self._last_step, self._waits_since = self._began + waited, self._last_step + waited, None
         if progress.phase in (Phase.LOADING, Phase.ENCODING) and not self._steps:
             # Up to the first step it is mostly loading, which later renders of this model do not pay.
             self._began = self._last_step = now
@@ -81,8 +90,9 @@ def render(work: Work) -> Finish:
 
     if work.is_stopped():
         raise WorkStopped
+    requests = [replace(request, background=work.claim.is_idle) for request in task.for_engine]
     rendered = render_all(
-        runtime.engine, task.for_engine, second=task.second, on_progress=on_progress, is_cancelled=work.is_stopped
+        runtime.engine, requests, second=task.second, on_progress=on_progress, is_cancelled=work.is_stopped
     )
     by_place = dict(zip(task.places, rendered, strict=True))
     pictures = [by_place[place] for place in range(len(by_place))]

@@ -187,7 +187,9 @@ class ProgressOut(BaseModel):
 
     id: str
     status: str = Field(description="pending, queued, running, completed, failed or cancelled", examples=["running"])
-    phase: str | None = Field(description="loading, encoding, denoising, decoding or saving", examples=["denoising"])
+    phase: str | None = Field(
+        description="loading, encoding, denoising, waiting, decoding or saving", examples=["denoising"]
+    )
     progress: float = Field(description="0 to 1", examples=[0.35])
     step: int
     steps: int

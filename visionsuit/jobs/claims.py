@@ -21,7 +21,7 @@ from visionsuit.jobs.fairness import UNKNOWN_COST_S, Candidate, choose, faded
 from visionsuit.jobs.pace import load_paces
 from visionsuit.jobs.shares import charge
 from visionsuit.jobs.sql import upsert
-from visionsuit.jobs.tables import Job, JobState, QueueState
+from visionsuit.jobs.tables import IDLE_PRIORITY, Job, JobState, QueueState
 from visionsuit.runtime import Ctx
 
 #: Claims of one job that end with a dead or silent worker before the job is given up.
@@ -34,7 +34,7 @@ class ClaimLost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A job as it was when this worker took it."""
+    """A job as it was when this worker took it. `is_idle`: nobody waits for it."""
 
     job_id: int
     public_id: str
@@ -47,6 +47,7 @@ class Claim:
     affinity: str
     pace_key: str
     pace_size: int
+    is_idle: bool
 
 
 def has_waiting(ctx: Ctx, queue: str) -> bool:
@@ -69,7 +70,7 @@ def claim(ctx: Ctx, worker_id: str, queue: str, *, loaded: str = "") -> Claim | 
         chosen = choose(candidates, now, loaded=loaded)
         job = statements.ask(ctx, statements.READY_FOR_UPDATE, job_id=chosen.job_id, queue=queue, now=now).first()
         if job is not None:
-            return _take(ctx, job, worker_id, now)
+            return _take(ctx, job, worker_id, now, is_idle=chosen.priority <= IDLE_PRIORITY)
         # Its row is held by somebody who cancels it just now.
         candidates = [c for c in candidates if c.job_id != chosen.job_id]
     return None
@@ -176,7 +177,7 @@ def give_back(ctx: Ctx, job: Job, *, counts: bool) -> None:
     tell_job(ctx, job.public_id)
 
 
-def _take(ctx: Ctx, job: Any, worker_id: str, now: datetime) -> Claim:
+def _take(ctx: Ctx, job: Any, worker_id: str, now: datetime, *, is_idle: bool) -> Claim:
     """`job`: columns of a row that is locked."""
     cost, token = load_paces(ctx).of(job), new_id()
     charged_s = cost if cost is not None else UNKNOWN_COST_S
@@ -196,6 +197,7 @@ def _take(ctx: Ctx, job: Any, worker_id: str, now: datetime) -> Claim:
         affinity=job.affinity,
         pace_key=job.pace_key,
         pace_size=job.pace_size,
+        is_idle=is_idle,
     )
 
 

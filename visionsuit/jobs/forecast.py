@@ -12,6 +12,7 @@ from heapq import heapify, heapreplace
 from typing import Any
 
 from visionsuit.core.clock import utcnow
+from visionsuit.engine.base import Phase
 from visionsuit.jobs import statements
 from visionsuit.jobs.events import forecast_topic, recall, remember
 from visionsuit.jobs.fairness import UNKNOWN_COST_S, Candidate, choose, faded
@@ -44,6 +45,8 @@ def forecast_job(ctx: Ctx, job: JobRow | Job) -> Forecast:
         if job_id in kept:
             return kept[job_id]
         return forecast_queue(ctx, job.queue).get(job_id, Forecast(wait_reason="Waits for its turn."))
+    if job.state == JobState.RUNNING and job.phase == Phase.WAITING:
+        return Forecast(wait_reason="Waits while others render.")
     if job.state == JobState.RUNNING:
         return Forecast(eta_s=_remaining_s(job, load_paces(ctx), utcnow()))
     return Forecast()
@@ -53,7 +56,8 @@ def forecast_queue(ctx: Ctx, queue: str) -> dict[int, Forecast]:
     """Job id -> forecast, of everything that waits in `queue`."""
     now, paces = utcnow(), load_paces(ctx)
     jobs = statements.ask(ctx, statements.ACTIVE_WITH_SHARES, queue=queue).all()
-    running = [job for job in jobs if job.state == JobState.RUNNING]
+    # What is idle stands aside for those who wait.
+    running = [job for job in jobs if job.state == JobState.RUNNING and job.priority > IDLE_PRIORITY]
     waiting = [job for job in jobs if job.state != JobState.RUNNING]
     workers, slots = read_capacity(ctx, queue)
     reasons = _Reasons(

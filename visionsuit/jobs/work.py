@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from visionsuit.core.actor import SYSTEM
+from visionsuit.engine.base import Phase
 from visionsuit.jobs import claims
 from visionsuit.jobs.claims import Claim, ClaimLost
 from visionsuit.jobs.events import publish_progress
@@ -28,11 +29,13 @@ class WorkStopped(Exception):
 
 
 class DeviceClock:
-    """Shares the device's busy time out among the jobs that are on it: n at once are charged 1/n each."""
+    """Shares the device's busy time out among the jobs that are on it: n at once are charged 1/n each, those that wait
+    for others nothing."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._on_device: dict[int, float] = {}
+        self._waiting: set[int] = set()
         self._since = time.monotonic()
 
     @contextmanager
@@ -48,13 +51,23 @@ class DeviceClock:
             with self._lock:
                 self._settle()
                 work.device_seconds = self._on_device.pop(key)
+                self._waiting.discard(key)
+
+    def note(self, work: "Work", *, waits: bool) -> bool:
+        """Whether `work`, which is on the device, waits for others there. Answers whether that is new."""
+        with self._lock:
+            key = id(work)
+            if key not in self._on_device or waits == (key in self._waiting):
+                return False
+            self._settle()
+            (self._waiting.add if waits else self._waiting.discard)(key)
+            return True
 
     def _settle(self) -> None:
         now = time.monotonic()
-        if self._on_device:
-            each = (now - self._since) / len(self._on_device)
-            for key in self._on_device:
-                self._on_device[key] += each
+        busy = self._on_device.keys() - self._waiting
+        for key in busy:
+            self._on_device[key] += (now - self._since) / len(busy)
         self._since = now
 
 
@@ -65,9 +78,12 @@ class Work:
         device_seconds: the job's part of the device's time; known once the first half is over.
     """
 
-    def __init__(self, runtime: Runtime, claim: Claim, stopping: threading.Event) -> None:
+    def __init__(
+        self, runtime: Runtime, claim: Claim, stopping: threading.Event, clock: DeviceClock | None = None
+    ) -> None:
         self.runtime = runtime
         self.claim = claim
+        self._clock = clock or DeviceClock()
         self.device_seconds = 0.0
         self._stopping = stopping
         self._told_to_stop = threading.Event()
@@ -91,11 +107,11 @@ class Work:
         return self._told_to_stop.is_set()
 
     def progress(self, phase: str, step: int, steps: int, **extra: Any) -> None:
-        """Tell listeners; write it down when enough time went by."""
+        """Tell listeners; write it down when enough time went by, or the job waits or goes on."""
         message = {"phase": phase, "step": step, "steps": steps, **extra}
         publish_progress(self.runtime.bus, self.claim.public_id, message)
         now = time.monotonic()
-        if now - self._written < _WRITE_EVERY_S:
+        if not self._clock.note(self, waits=phase == Phase.WAITING) and now - self._written < _WRITE_EVERY_S:
             return
         self._written = now
         try:

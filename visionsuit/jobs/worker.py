@@ -2,7 +2,8 @@
 
 One *keeper* starts the engine, says that the worker and its jobs are alive, and looks for work that other processes
 deferred. *Device threads* claim and run, as many at once as `Engine.concurrency` says at that moment, so that what the
-engine could not begin stays in the queue, where turns are fair. A small pool does the second half of every job
+engine could not begin stays in the queue, where turns are fair; idle work, which stands while others render, has a
+thread beside them. A small pool does the second half of every job
 (files, thumbnails, rows), so that the device goes on with the next one.
 """
 
@@ -114,9 +115,10 @@ class Worker:
         if not self._start_engine():
             return
         slots = max(1, self._runtime.engine.concurrency)
-        self._unsaved = threading.Semaphore(slots + _SAVERS)
+        # One more, for the idle job that stands meanwhile.
+        self._unsaved = threading.Semaphore(slots + 1 + _SAVERS)
         self._slots = slots
-        for number in range(slots):
+        for number in range(slots + 1):
             thread = threading.Thread(target=self._render_loop, name=f"render-{number}", daemon=True)
             self._renderers.append(thread)
             thread.start()
@@ -200,12 +202,12 @@ class Worker:
                 claim = claims.claim(ctx, self._life.worker_id, self._queue, loaded=self._loaded)
             if claim is not None:
                 self._loaded = claim.affinity
-                self._on_device += 1
+                self._on_device += not claim.is_idle
             return claim
 
     def _run(self, claim: Claim) -> None:
         assert self._unsaved is not None
-        work = Work(self._runtime, claim, self._stopping)
+        work = Work(self._runtime, claim, self._stopping, self._clock)
         with self._running_lock:
             self._running[claim.token] = work
         # Pictures that wait for a slow storage fill the memory; the device waits instead.
@@ -214,16 +216,16 @@ class Worker:
             with self._clock.busy(work):
                 finish = self._handlers[claim.kind](work)
         except Exception as error:  # whatever went wrong in it, the render gets an end and the thread goes on
-            self._leave_device()
+            self._leave_device(claim)
             self._settle(work, error)
             self._done(work)
         else:
-            self._leave_device()
+            self._leave_device(claim)
             self._savers.submit(self._finish, work, finish)
 
-    def _leave_device(self) -> None:
+    def _leave_device(self, claim: Claim) -> None:
         with self._claiming:
-            self._on_device -= 1
+            self._on_device -= not claim.is_idle
         # The engine may take more than one in its place.
         self._hint()
 
