@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sqlmodel import select
 
 from tests.conftest import People
+from tests.jobs.conftest import until
 from tests.postgres import both_databases
 from visionsuit.accounts.identity import BadToken, hash_api_token, resolve_actor
 from visionsuit.accounts.sessions import (
@@ -219,6 +220,14 @@ def test_expired_row_ends_a_session_and_is_swept(
     with runtime.open_ctx(SYSTEM) as ctx:
         assert delete_expired_sessions(ctx) == 1
     assert resolve_actor(runtime, None, other) == people.admin
+
+
+def test_a_token_that_was_good_ends_in_time(runtime: Runtime, people: People, token_of: Callable[[Actor], str]) -> None:
+    end = int(utcnow().timestamp()) + 2
+    token = jwt.encode({**claims_of(token_of(people.user)), "exp": end}, runtime.secret, algorithm="HS256")
+    assert resolve_actor(runtime, None, token) == people.user
+    until(lambda: resolve_actor(runtime, None, token) is GUEST)
+    assert utcnow().timestamp() >= end
 
 
 @both_databases

@@ -3,13 +3,14 @@
 import hashlib
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, col, select
 
-from visionsuit.accounts.sessions import SEEN_EVERY, find_signed_in, read_token
+from visionsuit.accounts.sessions import ACTOR_COLUMNS, SEEN_EVERY, find_signed_in, read_token
 from visionsuit.accounts.tables import Account, AccountSession, ApiToken
 from visionsuit.audit.service import record
 from visionsuit.core.actor import ALL_SCOPES, GUEST, SYSTEM, Actor, Role, Scope
@@ -27,8 +28,13 @@ class BadToken(NotSignedIn):
     code = "bad_token"
 
 
-def actor_of(account: Account, scopes: frozenset[Scope] = ALL_SCOPES) -> Actor:
-    """The Actor that acts for `account`."""
+_ACTIVE: sa.Select[Any] = sa.select(*ACTOR_COLUMNS).where(
+    col(Account.id) == sa.bindparam("account_id", type_=sa.Integer()), col(Account.is_active).is_(True)
+)
+
+
+def actor_of(account: Account | sa.Row[Any], scopes: frozenset[Scope] = ALL_SCOPES) -> Actor:
+    """The Actor that acts for `account`, or for its ACTOR_COLUMNS."""
     return Actor(
         user_id=account.id,
         role=Role(account.role),
@@ -37,6 +43,12 @@ def actor_of(account: Account, scopes: frozenset[Scope] = ALL_SCOPES) -> Actor:
         shows_adult=account.shows_adult,
         scopes=scopes,
     )
+
+
+def find_actor(ctx: Ctx, account_id: int) -> Actor | None:
+    """Who acts for an account as it is now, outside of its requests; None unless it is active."""
+    found = ctx.session.connection().execute(_ACTIVE, {"account_id": account_id}).first()
+    return None if found is None else actor_of(found)
 
 
 def hash_api_token(token: str) -> str:
@@ -67,18 +79,17 @@ def _session_actor(runtime: Runtime, token: str) -> Actor | None:
         return None
     now = utcnow()
     with runtime.open_ctx(SYSTEM, read_only=True) as ctx:
-        found = find_signed_in(ctx.session, claims)
-        if found is None:
+        row = find_signed_in(ctx, claims)
+        if row is None:
             return None
-        account, row = found
     if now - row.last_seen_at >= SEEN_EVERY:
         _write_down(
             runtime,
             sa.update(AccountSession)
-            .where(col(AccountSession.id) == row.id, col(AccountSession.last_seen_at) <= now - SEEN_EVERY)
+            .where(col(AccountSession.id) == row.session_id, col(AccountSession.last_seen_at) <= now - SEEN_EVERY)
             .values(last_seen_at=now),
         )
-    return actor_of(account)
+    return actor_of(row)
 
 
 def _token_actor(runtime: Runtime, token: str) -> Actor | None:

@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sqlmodel import col, select
+import sqlalchemy as sa
 
-from visionsuit.accounts.identity import actor_of
-from visionsuit.accounts.tables import Account
-from visionsuit.core.actor import SYSTEM, Actor
+from visionsuit.accounts.identity import find_actor
+from visionsuit.core.actor import SYSTEM
 from visionsuit.core.errors import AppError, NotPermitted
 from visionsuit.engine.base import BaseModelRef, InitPicture, LoraRef, RenderRequest, Variation
 from visionsuit.generation.base_models import get_offered, ref_of
@@ -26,6 +25,10 @@ from visionsuit.generation.tables import Generation
 from visionsuit.runtime import Ctx, Runtime
 from visionsuit.site.live import require_may_generate
 
+_requests: sa.Table = Generation.__table__  # type: ignore[attr-defined]
+_REQUEST = sa.select(_requests.c.owner_id, _requests.c.request).where(
+    _requests.c.public_id == sa.bindparam("public_id", type_=sa.String())
+)
 #: Pictures above this are read one at a time: each needs hundreds of megabytes.
 _LARGE_PIXELS = 16_000_000
 _large_pictures = threading.Lock()
@@ -73,11 +76,13 @@ def prepare(runtime: Runtime, generation_id: str) -> Task:
         Unavailable: the storage is out.
     """
     with runtime.open_ctx(SYSTEM, read_only=True) as ctx:
-        generation = ctx.session.exec(select(Generation).where(col(Generation.public_id) == generation_id)).first()
+        generation = ctx.session.connection().execute(_REQUEST, {"public_id": generation_id}).first()
         if generation is None:
             raise RequestGone
-        owner = _owner(ctx, generation)
-        request = generation.request
+        owner_id, request = generation
+        owner = find_actor(ctx, owner_id)
+        if owner is None:
+            raise OwnerMayNotRender("This was not rendered: its owner's account is not active.")
         kinds = _kinds(request)
         ctx = replace(ctx, actor=owner)
         try:
@@ -97,7 +102,7 @@ def prepare(runtime: Runtime, generation_id: str) -> Task:
     ref = ref_of(runtime, base)
     return Task(
         generation_id,
-        generation.owner_id,
+        owner_id,
         request,
         tuple(_for_engine(request, kind, ref, files, canvas) for kind in kinds),
         tuple(_second(request, kind.cell) for kind in kinds),
@@ -169,13 +174,6 @@ def _second(request: Mapping[str, Any], cell: Cell) -> SecondPass | None:
     return SecondPass(
         hires["width"], hires["height"], hires["steps"] or cell.steps, hires["strength"], alone=cell.strength == 0
     )
-
-
-def _owner(ctx: Ctx, generation: Generation) -> Actor:
-    account = ctx.session.get(Account, generation.owner_id)
-    if account is None or not account.is_active:
-        raise OwnerMayNotRender("This was not rendered: its owner's account is not active.")
-    return actor_of(account)
 
 
 def _still_there(ctx: Ctx, lora: Mapping[str, Any], number: int) -> str:
