@@ -1,6 +1,6 @@
 // What the generator's form holds, and how it looks. No calls here: the view in generator.js owns the life of it.
 import { html, icon } from "./core.js";
-import { FRESH_HIRES, freshInit, hiresSize, modesRepeated, modesRequest } from "./generate_modes.js";
+import { FRESH_HIRES, can, freshInit, hiresSize, modesRepeated, modesRequest } from "./generate_modes.js";
 import "./init_panel.js";
 import { mixRequest } from "./lora_mixer.js";
 
@@ -152,6 +152,16 @@ function shape(width, height) {
   return html`<i class="vs-shape" style="width:${Math.round(width * scale)}px;height:${Math.round(height * scale)}px"></i>`;
 }
 
+/** What the base model cannot do, and so is not sent. */
+function leftOut(form, baseModel) {
+  const count = form.loras.length;
+  const notes = [
+    !can(baseModel, "loras") && `takes no LoRAs${count ? `; the ${count === 1 ? "one" : count} in your mix ${count === 1 ? "is" : "are"} left out` : ""}`,
+    !can(baseModel, "pictures") && `renders from a prompt alone${form.init.source ? "; your picture is left out" : ""}`,
+  ].filter(Boolean);
+  return notes.length > 0 && html`<p class="hint vs-left-out" data-key="left-out">${baseModel.label} ${notes.join(", and ")}.</p>`;
+}
+
 /**
  * @param {object} form
  * @param {{baseModels: object[], samplers: object[], schedules: object[], baseModel: object, advanced: boolean}} options
@@ -179,9 +189,10 @@ export function formTemplate(form, { baseModels, samplers, schedules, baseModel,
         (model) => html`<label data-key="${model.id}"><input type="radio" name="base_model_id" value="${model.id}" data-base /><span><b>${model.label}</b><small>${model.description}</small></span></label>`,
       )}</div>${error("base_model_id")}</div>`}
 
-    <vs-lora-mixer data-control="loras"></vs-lora-mixer>
+    <vs-lora-mixer data-control="loras" ${can(baseModel, "loras") ? "" : html`hidden`}></vs-lora-mixer>
 
-    <vs-init-panel data-control="init"></vs-init-panel>
+    <vs-init-panel data-control="init" ${can(baseModel, "pictures") ? "" : html`hidden`}></vs-init-panel>
+    ${leftOut(form, baseModel)}
 
     <div class="field" data-control="size"><span class="label" id="gen-size">Size</span>
       <div class="vs-sizes" role="group" aria-labelledby="gen-size">${sizes.map(
@@ -206,7 +217,7 @@ export function formTemplate(form, { baseModels, samplers, schedules, baseModel,
           <button type="button" class="vs-mini" data-last-seed aria-label="Reuse the last seed" title="Reuse the last seed">${icon("undo", { size: 18 })}</button></div>${error("seed")}</div>
     </div>
 
-    <details class="vs-advanced" data-fold="hires" ${form.hires_on ? html`open` : ""}>
+    <details class="vs-advanced" data-fold="hires" ${can(baseModel, "pictures") ? "" : html`hidden`} ${form.hires_on ? html`open` : ""}>
       <summary>${icon("expand", { size: 18 })}Second pass, larger${form.hires_on && html`<small class="vs-fold-note">${sizeText(hiresSize(form, form.hires_scale, baseModel))}</small>`}${icon("chevron-down", { size: 18 })}</summary>
       <div class="vs-advanced-body">
         <label class="switch"><input type="checkbox" data-switch="hires_on" ${form.hires_on ? html`checked` : ""} /><span class="grow">Draw it again at a higher resolution<small class="vs-under">${form.hires_on ? `${sizeText(form)} becomes ${sizeText(hiresSize(form, form.hires_scale, baseModel))}` : "Finer detail; takes longer."}</small></span></label>

@@ -13,6 +13,21 @@ export const SIDES = ["left", "top", "right", "bottom"];
 /** Kinds of sources, and the field that names each in a request. */
 const ID_FIELDS = { image: "image_id", render: "generation_image_id", input: "input_id" };
 
+/** Whether a base model may be asked for "loras", "pictures", "masks" or "variations". */
+export function can(baseModel, ability) {
+  return baseModel?.abilities?.includes(ability) ?? true;
+}
+
+/** The form without what its base model cannot do; there it stays, for another one. */
+export function feasible(form, baseModel) {
+  const init = can(baseModel, "masks") ? form.init : { ...form.init, mask: null, outpaint: freshInit().outpaint };
+  return {
+    ...form,
+    loras: can(baseModel, "loras") ? form.loras : [],
+    ...(can(baseModel, "pictures") ? { init } : { init: freshInit(), hires_on: false }),
+  };
+}
+
 /** Pixels added on each axis. @returns {{width: number, height: number}} */
 export function outpaintSize(init) {
   const { left, top, right, bottom } = init?.outpaint ?? {};

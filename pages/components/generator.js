@@ -3,7 +3,7 @@
 import { ApiError, View, api, debounce, define, emptyState, errorState, formatDuration, html, icon, query, render, session, store, toast, toastError } from "./core.js";
 import { formFromJob, formFromRecipe } from "./generate_fill.js";
 import { PROMPT_MOST, SEED_MOST, bounds, formRequest, formTemplate, freshForm, samplersOf, within } from "./generate_form.js";
-import { freshInit, sizeFor } from "./generate_modes.js";
+import { can, feasible, freshInit, sizeFor } from "./generate_modes.js";
 import { refusalOf, stripItem } from "./generator_parts.js";
 import { actOnJob, lookAtJob } from "./job_actions.js";
 import { JobFeed, isActive } from "./job_feed.js";
@@ -236,6 +236,7 @@ class Generator extends View {
     this.mixer.baseModel = this.#base;
     this.initPanel = place.querySelector("vs-init-panel");
     this.initPanel.canvas = { width: this.#form.width, height: this.#form.height, step: this.#base.size_step ?? 8, most: this.#base.max_size ?? 2048 };
+    this.initPanel.masks = can(this.#base, "masks");
     this.initPanel.value = this.#form.init;
     this.mixer.advanced = this.#advanced;
     this.#writeFields();
@@ -373,7 +374,7 @@ class Generator extends View {
       this.#showError(new ApiError(422, { field: "prompt", message: "Write what the picture should show." }));
       return;
     }
-    await this.#send(formRequest(this.#form), true);
+    await this.#send(formRequest(feasible(this.#form, this.#base)), true);
   }
 
   async #sheet() {
@@ -382,7 +383,7 @@ class Generator extends View {
       this.#showError(new ApiError(422, { field: "prompt", message: "Write what the pictures should show." }));
       return;
     }
-    const request = formRequest(this.#form);
+    const request = formRequest(feasible(this.#form, this.#base));
     const titles = new Map(this.#form.loras.map((row) => [row.model_id, row.title]));
     const { askSheet } = await import("./sheet_dialog.js");
     await askSheet({
@@ -399,7 +400,7 @@ class Generator extends View {
     const place = this.querySelector("[data-submit] [data-cost]");
     if (!place) return;
     const perStep = this.#secondsPerStep();
-    const { count, steps, hires_on, hires_scale, hires_steps, hires_strength, init } = this.#form;
+    const { count, steps, hires_on, hires_scale, hires_steps, hires_strength, init } = feasible(this.#form, this.#base);
     const first = steps * (init.source ? init.strength : 1);
     const second = hires_on ? (Number(hires_steps) || steps) * hires_strength * hires_scale ** 2 : 0;
     place.textContent = perStep === null ? "" : `${count} picture${count === 1 ? "" : "s"}, about ${formatDuration(Math.max(1, perStep * count * (first + second)))} once it is your turn`;

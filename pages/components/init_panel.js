@@ -16,6 +16,7 @@ class InitPanel extends View {
   #value = freshInit();
   #canvas = { width: 512, height: 512, step: 8, most: 2048 };
   #open = false;
+  #masks = true;
   #busy = "";
   #error = "";
   #over = false;
@@ -50,7 +51,7 @@ class InitPanel extends View {
     });
     this.listen(document, "paste", (event) => {
       const file = [...(event.clipboardData?.files ?? [])].find((one) => TYPES.includes(one.type));
-      if (file && !document.querySelector("dialog[open]")) {
+      if (file && !this.hidden && !document.querySelector("dialog[open]")) {
         event.preventDefault();
         this.take(file);
       }
@@ -74,6 +75,12 @@ class InitPanel extends View {
     const same = Object.keys(canvas).every((name) => canvas[name] === this.#canvas[name]);
     this.#canvas = canvas;
     if (!same) this.#draw();
+  }
+  /** Whether a part of the picture can be painted anew, or what lies around it. */
+  set masks(possible) {
+    if (possible === this.#masks) return;
+    this.#masks = possible;
+    this.#draw();
   }
   set error(text) {
     this.#error = text;
@@ -183,9 +190,14 @@ class InitPanel extends View {
     }
   }
 
+  /** What of it counts. */
+  get #shown() {
+    return this.#masks ? this.#value : { ...this.#value, mask: null, outpaint: freshInit().outpaint };
+  }
+
   #summary() {
-    const { strength, mask } = this.#value;
-    return [`strength ${Math.round(strength * 100) / 100}`, mask && "mask", isOutpainted(this.#value) && "extended"].filter(Boolean).join(" · ");
+    const { strength, mask } = this.#shown;
+    return [`strength ${Math.round(strength * 100) / 100}`, mask && "mask", isOutpainted(this.#shown) && "extended"].filter(Boolean).join(" · ");
   }
 
   #empty() {
@@ -196,12 +208,12 @@ class InitPanel extends View {
 
   #chosen(source) {
     const value = this.#value;
-    const { mask, outpaint, resize } = value;
+    const { mask, outpaint, resize } = this.#shown;
     const odd = Math.abs(source.width / source.height - this.#canvas.width / this.#canvas.height) > 0.01;
     return html`<div class="vs-init-chosen" data-key="chosen">
         ${this.#preview(source)}
         <div class="vs-init-actions">
-          <button type="button" class="btn small ${mask ? "" : "primary"}" data-mask>${icon("brush", { size: 16 })}${mask ? "Edit the mask" : "Draw a mask"}</button>
+          ${this.#masks && html`<button type="button" class="btn small ${mask ? "" : "primary"}" data-mask>${icon("brush", { size: 16 })}${mask ? "Edit the mask" : "Draw a mask"}</button>`}
           ${mask && html`<button type="button" class="btn ghost small" data-unmask>Remove the mask</button>`}
           <button type="button" class="btn ghost small" data-choose>${icon("images", { size: 16 })}Another picture</button>
           <button type="button" class="btn ghost small" data-drop-source>${icon("x", { size: 16 })}Remove</button>
@@ -211,12 +223,12 @@ class InitPanel extends View {
       ${slider("strength", "Strength", { most: 1, step: 0.05, least: 0.05, hint: mask ? "How much of the masked part is drawn anew." : "Low stays close to the picture, high leaves little of it." })}
       ${odd && html`<div class="field" data-key="resize"><span class="label" id="init-resize">When the proportions differ</span>
         <div class="segmented" role="group" aria-labelledby="init-resize">${RESIZES.map(([key, label, title]) => html`<button type="button" data-resize="${key}" aria-pressed="${key === resize ? "true" : "false"}" title="${title}">${label}</button>`)}</div></div>`}
-      ${(mask || isOutpainted(value)) && slider("mask_blur", "Soft edge of the mask", { most: 64, step: 1, least: 0, unit: "px" })}
-      <div class="field" data-key="outpaint"><div class="vs-gen-label"><span class="label">Extend the picture</span>${isOutpainted(value) && html`<button type="button" class="link small" data-no-outpaint>Reset</button>`}</div>
+      ${(mask || isOutpainted(this.#shown)) && slider("mask_blur", "Soft edge of the mask", { most: 64, step: 1, least: 0, unit: "px" })}
+      ${this.#masks && html`<div class="field" data-key="outpaint"><div class="vs-gen-label"><span class="label">Extend the picture</span>${isOutpainted(value) && html`<button type="button" class="link small" data-no-outpaint>Reset</button>`}</div>
         <div class="vs-init-sides">${SIDES.map(
           (side) => html`<label><span>${SIDE_NAMES[side]}</span><input type="number" class="vs-number" data-init="${side}" min="0" max="${this.#canvas.most}" step="${this.#canvas.step}" value="${outpaint[side]}" aria-label="Pixels to add: ${side}" inputmode="numeric" /></label>`,
         )}</div>
-        <p class="hint">${isOutpainted(value) ? this.#total() : "Pixels to paint around it, on each side."}</p></div>`;
+        <p class="hint">${isOutpainted(value) ? this.#total() : "Pixels to paint around it, on each side."}</p></div>`}`;
   }
 
   #total() {
@@ -225,8 +237,8 @@ class InitPanel extends View {
   }
 
   #preview(source) {
-    const { mask, outpaint } = this.#value;
-    const added = outpaintSize(this.#value);
+    const { mask, outpaint } = this.#shown;
+    const added = outpaintSize(this.#shown);
     const [width, height] = [this.#canvas.width + added.width, this.#canvas.height + added.height];
     const percent = (part, whole) => `${Math.round((10000 * part) / whole) / 100}%`;
     const box = `left:${percent(outpaint.left, width)};top:${percent(outpaint.top, height)};width:${percent(this.#canvas.width, width)};height:${percent(this.#canvas.height, height)}`;

@@ -2,6 +2,7 @@
 import { api, confirmDialog, copyText, html, icon, toast, toastError } from "./core.js";
 import { recipeOf } from "./generate_fill.js";
 import { repeatCall } from "./generate_form.js";
+import { can } from "./generate_modes.js";
 import { fileName } from "./job_progress.js";
 import { openLightbox } from "./lightbox.js";
 import { recipeText } from "./recipe.js";
@@ -14,6 +15,7 @@ import { recipeText } from "./recipe.js";
  */
 export async function actOnJob({ name, job, image }, page) {
   const picture = image ?? job.images?.[0];
+  const baseModel = page.bases.items.find((model) => model.id === job.request?.base_model_id);
   const actions = {
     cancel: () => cancel(job, page),
     save: () => keep(job, image && job.images.length > 1 ? [image.id] : null, page),
@@ -22,13 +24,21 @@ export async function actOnJob({ name, job, image }, page) {
       return page.send(json, path);
     },
     vary: async () => {
+      if (!can(baseModel, "variations")) {
+        toast(`${baseModel.label} makes no variations of a seed. Render again, with another one.`, "info");
+        return;
+      }
       const { askVariation } = await import("./result_dialogs.js");
       const request = await askVariation(job, picture);
       if (request) await page.send(request);
     },
     upscale: async () => {
+      if (!can(baseModel, "pictures")) {
+        toast(`${baseModel.label} renders from a prompt alone, so it makes no picture larger.`, "info");
+        return;
+      }
       const { askUpscale } = await import("./result_dialogs.js");
-      const request = await askUpscale(job, picture, page.bases.items.find((model) => model.id === job.request.base_model_id));
+      const request = await askUpscale(job, picture, baseModel);
       if (request?.tooLarge) toast(`This picture is as large as it can be made with this base model: ${request.tooLarge} pixels a side.`, "info");
       else if (request) await page.send(request);
     },
