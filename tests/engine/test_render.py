@@ -1,3 +1,4 @@
+import json
 import threading
 
 import numpy as np
@@ -100,6 +101,21 @@ def test_prediction_type_comes_from_the_model(
     folder = make_tiny_sd(tmp_path_factory.mktemp("v") / "v", prediction_type="v_prediction")
     [ours] = Renderer(engine, {"v": read_base_model(folder)})("v")
     assert furthest(ours, render_plain(folder)) <= 2
+
+
+@pytest.mark.parametrize("sampler", ["dpmpp_2m", "dpmpp_2m_sde", "unipc"])
+def test_many_steps_from_pure_noise(
+    engine: DiffusersEngine, tmp_path_factory: pytest.TempPathFactory, sampler: str
+) -> None:
+    """Of a model trained to zero signal; Karras' spacing puts its first steps so close that their timesteps are one."""
+    folder = make_tiny_sd(tmp_path_factory.mktemp("zero") / "zero", prediction_type="v_prediction")
+    path = folder / "scheduler" / "scheduler_config.json"
+    config = json.loads(path.read_text()) | {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    path.write_text(json.dumps(config))
+    [picture] = Renderer(engine, {"zero": read_base_model(folder)})(
+        "zero", sampler=sampler, schedule="karras", steps=30
+    )
+    assert picture.std() > 5
 
 
 def test_progress_counts_steps_over_all_pictures(renderer: Renderer) -> None:

@@ -55,7 +55,8 @@ class Row:
         self.timesteps = timesteps[skipped:]
         # On the CPU, in fp32: the same seed gives the same noise on every device and in every number format.
         generator = torch.Generator().manual_seed(self.seed)
-        if request.init is not None and hasattr(self._scheduler, "set_begin_index"):
+        if hasattr(self._scheduler, "set_begin_index"):
+            # Or they look for it by the first timestep, which many steps from pure noise have twice.
             self._scheduler.set_begin_index(skipped)
         shape = latent_shape(model, request.width, request.height)
         first = first_latent(request, number, shape, start, self._scheduler, self.timesteps, generator, model.device)
