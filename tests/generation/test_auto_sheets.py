@@ -1,5 +1,6 @@
 """Test sheets that make themselves after an upload: when, of what, shown to whom, and gone with the card."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,10 +18,12 @@ from visionsuit.core.actor import SYSTEM
 from visionsuit.core.clock import utcnow
 from visionsuit.core.config import GeneratorAccess
 from visionsuit.core.errors import AppError
+from visionsuit.engine.base import Phase, Progress
 from visionsuit.engine.mock import MockEngine
 from visionsuit.generation import service
 from visionsuit.generation.auto_sheets import queue_sheet
 from visionsuit.generation.queries import count_renders
+from visionsuit.generation.run import Stopwatch
 from visionsuit.generation.tables import BaseModel, Generation, LoraSheet
 from visionsuit.jobs.tables import IDLE_PRIORITY, Job
 from visionsuit.jobs.worker import Worker
@@ -259,3 +262,48 @@ def test_a_storage_that_is_out_is_no_error(user: Site) -> None:  # noqa: F811
     with pytest.raises(AppError):
         queue_sheet(user.runtime, user.actor.user_id, card)
     assert sheets(user, card) == []
+
+
+def test_it_stands_while_people_render(
+    user: Site,  # noqa: F811
+    people: People,
+    engine: MockEngine,
+    start_worker: Callable[[], Worker],
+) -> None:
+    engine.step_delay_s = 0.02
+    card = upload(user)
+    start_worker()
+    until(lambda: sheets(user, card)[0]["status"] == "running")
+    sheet = str(sheets(user, card)[0]["generation_id"])
+    until(lambda: show(user.runtime, user.actor, sheet).step > 0)
+    other = submit(user.runtime, people.user, order(steps=150))
+    until(lambda: show(user.runtime, people.user, other).step > 2)
+    stands = show(user.runtime, user.actor, sheet)
+    assert (stands.status, stands.phase, stands.wait_reason) == ("running", "waiting", "Waits while others render.")
+    assert finished(user.runtime, people.user, other).status == "completed"
+    assert sheets(user, card)[0]["status"] == "running"
+    shown = show(user.runtime, user.actor, sheet)
+    assert shown.step - stands.step < shown.steps / 2, "it went on meanwhile, or began anew"
+    done = wait_for(user, card)
+    assert done["status"] == "completed"
+    with user.runtime.open_ctx(SYSTEM, read_only=True) as ctx:
+        job = ctx.session.exec(select(Job).where(Job.priority == IDLE_PRIORITY)).one()
+    assert job.started_at is not None
+    assert job.finished_at is not None
+    # The person's took three seconds.
+    assert job.device_seconds < (job.finished_at - job.started_at).total_seconds() - 2.5
+
+
+def test_what_it_waits_is_not_taken_for_its_steps() -> None:
+    stopwatch = Stopwatch()
+    for phase, step in ((Phase.LOADING, 0), (Phase.DENOISING, 1), (Phase.WAITING, 1)):
+        stopwatch.note(Progress(phase, step, 3))
+    time.sleep(0.3)
+    for step in (1, 2, 3):
+        stopwatch.note(Progress(Phase.DENOISING, step, 3))
+    stopwatch.note(Progress(Phase.WAITING, 3, 3))
+    time.sleep(0.3)
+    stopwatch.note(Progress(Phase.DECODING, 3, 3))
+    measured = stopwatch.measured()
+    assert measured.units == 3
+    assert measured.units_s + measured.overhead_s < 0.2

@@ -10,9 +10,11 @@ from tests.jobs.conftest import job_of, until
 from tests.postgres import both_databases
 from visionsuit.core.actor import SYSTEM
 from visionsuit.core.errors import InvalidInput, Unavailable
+from visionsuit.engine.base import Phase
 from visionsuit.engine.mock import MockEngine
 from visionsuit.jobs import claims, queue
-from visionsuit.jobs.tables import Job, JobState
+from visionsuit.jobs.forecast import forecast_job
+from visionsuit.jobs.tables import IDLE_PRIORITY, Job, JobState
 from visionsuit.jobs.work import Finish, Work, WorkStopped
 from visionsuit.jobs.worker import Worker
 from visionsuit.runtime import Runtime
@@ -219,3 +221,48 @@ class Elastic(MockEngine):
     def __init__(self, room: int) -> None:
         super().__init__()
         self.concurrency = room  # type: ignore[misc]
+
+
+def test_idle_work_takes_no_place_and_is_not_charged_while_it_waits(
+    runtime: Runtime, people: People, start_worker: StartWorker
+) -> None:
+    engine = Elastic(room=2)
+    at_once: list[int] = []
+    go_on, goes_on = threading.Event(), threading.Event()
+
+    def stand(work: Work) -> Finish:
+        work.progress(Phase.DENOISING, 1, 9)
+        work.progress(Phase.WAITING, 1, 9)
+        time.sleep(0.3)
+        assert goes_on.wait(20)
+        work.progress(Phase.DENOISING, 1, 9)
+        return completing(work)
+
+    def hold(work: Work) -> Finish:
+        at_once.append(work.claim.job_id)
+        assert go_on.wait(20)
+        return completing(work)
+
+    worker = Worker(replace(runtime, engine=engine), {"paint": hold, "sheet": stand}, warm_up_after_s=0)
+    worker.start()
+    try:
+        until(lambda: engine.status().ready)
+        with runtime.open_ctx(SYSTEM) as ctx:
+            idle = queue.defer(ctx, "sheet", {}, owner_id=None, priority=IDLE_PRIORITY).id or 0
+        until(lambda: job_of(runtime, idle).phase == Phase.WAITING)
+        with runtime.open_ctx(SYSTEM, read_only=True) as ctx:
+            assert forecast_job(ctx, job_of(runtime, idle)).wait_reason == "Waits while others render."
+        jobs = [put(runtime, people) for _ in range(3)]
+        until(lambda: len(at_once) == 2)
+        assert job_of(runtime, jobs[2]).state == JobState.QUEUED
+        goes_on.set()
+        until(is_in(runtime, idle, JobState.COMPLETED))
+        assert job_of(runtime, idle).device_seconds < 0.2
+        assert len(at_once) == 2, "its end made no place for others"
+        go_on.set()
+        for job_id in jobs:
+            until(is_in(runtime, job_id, JobState.COMPLETED))
+    finally:
+        go_on.set()
+        goes_on.set()
+        worker.stop()
