@@ -22,7 +22,8 @@ from tests.engine.test_whole import EULER
 from tests.engine.tiny_flux import make_flux_lora, make_tiny_flux
 from visionsuit.engine.base import LoraRef, LoraUnloadable, RenderCancelled
 from visionsuit.engine.catalog import read_base_model
-from visionsuit.engine.compat import check_lora, describe_lora
+from visionsuit.engine.change_sizes import measure
+from visionsuit.engine.compat import check_lora, describe_lora, read_base_shapes
 from visionsuit.engine.diffusers_engine import DiffusersEngine
 from visionsuit.engine.header import read_header
 from visionsuit.engine.whole import WholeModel
@@ -274,6 +275,25 @@ def test_a_bad_file_harms_nobody(renderer: Renderer, flux: Path, tmp_path: Path)
             renderer("flux", loras=[LoraRef("0" * 64, good.path, 1.0)], **EULER)
         for mix, picture in zip(([good], []), first, strict=True):
             assert np.array_equal(renderer("flux", loras=mix, **EULER)[0], picture)
+
+
+def test_the_meter_knows_a_layer_under_every_name(flux: Path, tmp_path: Path) -> None:
+    """What one spelling has as one layer is three of the other's."""
+    generator = torch.Generator().manual_seed(1)
+    ups = [torch.randn(32, 4, generator=generator) for _ in range(3)]
+    down = torch.randn(4, 32, generator=generator)
+    stem, other = "lora_unet_double_blocks_0_img_attn_qkv", "transformer.transformer_blocks.0.attn.to_{}"
+    kohya = {f"{stem}.lora_down.weight": down, f"{stem}.lora_up.weight": torch.cat(ups)}
+    theirs: dict[str, torch.Tensor] = {}
+    for part, up in zip("qkv", ups, strict=True):
+        theirs |= {f"{other.format(part)}.lora_A.weight": down.clone(), f"{other.format(part)}.lora_B.weight": up}
+    paths = [tmp_path / "kohya.safetensors", tmp_path / "theirs.safetensors"]
+    for path, tensors in zip(paths, (kohya, theirs), strict=True):
+        save_file(tensors, path)
+    measured = measure(paths, read_base_shapes(flux))
+    assert measured.changes[0].squares == pytest.approx(measured.changes[1].squares)
+    assert measured.products[0, 1] == pytest.approx(measured.changes[0].squares)
+    assert len(measured.products[0, 1]) == 3
 
 
 def test_the_header_says_whether_it_fits(flux: Path, tmp_path: Path) -> None:

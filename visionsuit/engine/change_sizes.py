@@ -19,6 +19,7 @@ from visionsuit.engine.change_products import LayerProducts
 from visionsuit.engine.change_shapes import PRODUCTS
 from visionsuit.engine.compat import BaseShapes
 from visionsuit.engine.conflicts import Change, Layer
+from visionsuit.engine.flux_names import Rows
 from visionsuit.engine.header import BadHeader
 from visionsuit.engine.lora_files import RawPair, adapter_configs, read_matrices
 from visionsuit.engine.lora_names import LoraModule, Part, Shape, parse_names
@@ -46,13 +47,18 @@ class _File:
         self._shapes = base.index.shapes
         self._configs = adapter_configs(tensors.header, base)
         self.modules: dict[Layer, LoraModule] = {}
+        #: Of layers that are several in the base model: the name of the whole, and which rows of it are theirs.
+        self._parts: dict[Layer, tuple[str, Rows]] = {}
         self.is_partial = False
         for module in parse_names(tensors)[0]:
             name = base.index.find(module)
             if name is None:
                 continue
             if Part.DOWN in module.keys or any(part in module.keys for part in PRODUCTS):
-                self.modules[module.component, name] = module
+                for component, share in base.places(module.component, name):
+                    self.modules[component, share.name] = module
+                    if name in base.shares:
+                        self._parts[component, share.name] = name, share.rows
             if Part.BIAS in module.keys:
                 self.modules[module.component, name + _BIAS] = module
             self.is_partial = self.is_partial or Part.OFT in module.keys or Part.DORA in module.keys
@@ -70,15 +76,19 @@ class _File:
     def matrices(self, layer: Layer) -> RawPair | torch.Tensor | None:
         """The change of a layer as a pair of two dimensions each, or whole; None where there is none."""
         module, shape = self.modules[layer], self._shape(layer)
+        name, rows = self._parts.get(layer, (layer[1], None))
         if len(shape) == 1:
             return self._tensors[module.keys[Part.BIAS]].to(torch.float32).reshape(shape)
-        found = read_matrices(module, layer[1], self._tensors, self._configs[layer[0]], self.name)
+        found = read_matrices(module, name, self._tensors, self._configs[layer[0]], self.name)
         if found is None:
             return None
         if not isinstance(found, RawPair):
             return found.delta(torch.empty(shape), 1.0).flatten(1)
         rank = found.down.shape[0]
-        down, up = found.down.reshape(rank, prod(shape[1:])), found.up.reshape(shape[0], rank)
+        outputs = self._shapes[layer[0]][name][0]
+        down, up = found.down.reshape(rank, prod(shape[1:])), found.up.reshape(outputs, rank)
+        if rows is not None:
+            up = torch.cat([up[first:end] for first, end in rows])
         return RawPair(down, up, found.scale) if rank else None
 
     def _shape(self, layer: Layer) -> Shape:

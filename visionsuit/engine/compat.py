@@ -67,6 +67,14 @@ class BaseShapes:
             return _FAMILY_LABELS[self.family]
         return f"{_width_label(self.cross_attention)} ({self.cross_attention})"
 
+    def places(self, component: Component, name: str) -> list[tuple[Component, Share]]:
+        """Which layers of the base model a module means, by the one name that each of them has, and which rows of the
+        module's outputs are theirs."""
+        if component is Component.UNET and Component.TRANSFORMER in self.index.shapes:
+            component = Component.TRANSFORMER
+        all_rows = Share(name, ((0, self.index.shapes[component][name][0]),))
+        return [(component, share) for share in self.shares.get(name, (all_rows,))]
+
 
 @dataclass(frozen=True, slots=True)
 class LoraFit:

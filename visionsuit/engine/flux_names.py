@@ -38,12 +38,15 @@ _OUTER = {
 _SWAPPED = frozenset({"final_layer.adaLN_modulation.1"})
 
 
+Rows = tuple[tuple[int, int], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Share:
     """What of a layer's outputs is a layer of its own in diffusers: `rows` are (first, end), one after the other."""
 
     name: str
-    rows: tuple[tuple[int, int], ...]
+    rows: Rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ import torch
 
 from visionsuit.engine.base import LoraRef, LoraUnloadable
 from visionsuit.engine.compat import BaseShapes, check_lora
-from visionsuit.engine.flux_names import Share
 from visionsuit.engine.lora_files import RawPair, adapter_configs, read_checked, read_matrices
 from visionsuit.engine.lora_names import Component
 from visionsuit.engine.lora_packs import Pack, PackCache
@@ -51,18 +50,12 @@ def read_adapter(file: TensorFile, base: BaseShapes, dtype: torch.dtype, label: 
         down, up = (matrix.to(dtype, copy=True) for matrix in pair.widened(shape))
         if not (down.isfinite().all() and up.isfinite().all()):
             raise LoraUnloadable(f"{label} holds values that are no numbers (NaN or infinity) at {name}.")
-        component = _component(module.component, base)
-        for share in base.shares.get(name, (Share(name, ((0, shape[0]),)),)):
+        for component, share in base.places(module.component, name):
             stem = f"{component}.{_spelled(component, share.name)}"
             tensors[f"{stem}.lora_A.weight"] = down
             tensors[f"{stem}.lora_B.weight"] = torch.cat([up[first:end] for first, end in share.rows])
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     return AdapterPack({}, {}, size, {}, tensors)
-
-
-def _component(named: Component, base: BaseShapes) -> Component:
-    is_denoiser = named is Component.UNET and Component.TRANSFORMER in base.index.shapes
-    return Component.TRANSFORMER if is_denoiser else named
 
 
 def _spelled(component: Component, name: str) -> str:
