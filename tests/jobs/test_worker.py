@@ -3,7 +3,11 @@
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
+from datetime import datetime
+
+import sqlalchemy as sa
 
 from tests.conftest import People
 from tests.jobs.conftest import job_of, until
@@ -14,7 +18,8 @@ from visionsuit.engine.base import Phase
 from visionsuit.engine.mock import MockEngine
 from visionsuit.jobs import claims, queue
 from visionsuit.jobs.forecast import forecast_job
-from visionsuit.jobs.tables import IDLE_PRIORITY, Job, JobState
+from visionsuit.jobs.presence import list_workers
+from visionsuit.jobs.tables import IDLE_PRIORITY, RENDER_QUEUE, Job, JobState
 from visionsuit.jobs.work import Finish, Work, WorkStopped
 from visionsuit.jobs.worker import Worker
 from visionsuit.runtime import Runtime
@@ -96,6 +101,40 @@ def test_a_cancel_from_another_process_is_seen(runtime: Runtime, people: People,
         row.cancel_requested = True
         ctx.session.add(row)
     until(is_in(runtime, job_id, JobState.CANCELLED))
+
+
+def test_workers_outlive_a_time_without_a_free_connection(runtime: Runtime, people: People) -> None:
+    database = sa.create_engine(runtime.database.url, pool_size=2, max_overflow=0, pool_timeout=0.05)
+    worker = Worker(replace(runtime, database=database), {"paint": completing}, warm_up_after_s=0)
+    worker.start()
+
+    def last_beat() -> datetime:
+        with runtime.open_ctx(SYSTEM, read_only=True) as ctx:
+            [row] = list_workers(ctx, RENDER_QUEUE)
+            return row.heartbeat_at
+
+    try:
+        until(is_in(runtime, put(runtime, people), JobState.COMPLETED))
+        with ExitStack() as held:
+            for _ in range(2):
+                until(lambda: hold(database, held))
+            late = put(runtime, people)
+            # All threads have looked for work by then.
+            time.sleep(1.5)
+        until(is_in(runtime, late, JobState.COMPLETED))
+        before = last_beat()
+        until(lambda: last_beat() > before)
+    finally:
+        worker.stop()
+        database.dispose()
+
+
+def hold(database: sa.Engine, held: ExitStack) -> bool:
+    try:
+        held.enter_context(database.connect())
+    except sa.exc.TimeoutError:
+        return False
+    return True
 
 
 def test_what_a_person_can_mend_is_told_and_bugs_are_not(

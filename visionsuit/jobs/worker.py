@@ -39,6 +39,8 @@ _START_AGAIN_AFTER_S = 30.0
 #: Seconds until another try, after storage or database were out for a moment.
 _TRY_AGAIN_AFTER_S = 5.0
 _SAVERS = 2
+#: What may be otherwise in a moment; the last is a database without a free connection.
+_PASSING = (Unavailable, sa.exc.OperationalError, sa.exc.TimeoutError)
 
 
 class Worker:
@@ -155,12 +157,12 @@ class Worker:
     def _beat(self) -> None:
         assert self._life is not None
         held = {work.claim.token: work for work in self._held()}
-        status = asdict(self._runtime.engine.status())
         try:
+            status = asdict(self._runtime.engine.status())
             with self._runtime.open_ctx(SYSTEM) as ctx:
                 presence.beat(ctx, self._life.worker_id, self._slots, status)
                 alive = claims.heartbeat(ctx, held)
-        except sa.exc.DBAPIError:
+        except Exception:  # a database or a device that is out for a moment must not end this thread
             log.exception("heartbeat_failed")
             return
         for token, work in held.items():
@@ -171,7 +173,7 @@ class Worker:
         try:
             with self._runtime.open_ctx(SYSTEM, read_only=True) as ctx:
                 return claims.has_waiting(ctx, self._queue)
-        except sa.exc.DBAPIError:
+        except sa.exc.SQLAlchemyError:
             log.exception("queue_unreachable")
             return False
 
@@ -182,7 +184,7 @@ class Worker:
             seen = self._hints
             try:
                 claim = self._claim()
-            except sa.exc.DBAPIError:
+            except sa.exc.SQLAlchemyError:
                 log.exception("claim_failed")
                 self._stopping.wait(_POLL_S)
                 continue
@@ -265,7 +267,7 @@ class Worker:
             return
         trace = "".join(traceback.format_exception(error))
         with self._runtime.open_ctx(SYSTEM) as ctx:
-            if isinstance(error, Unavailable | sa.exc.OperationalError) and claim.attempt < MAX_ATTEMPTS:
+            if isinstance(error, _PASSING) and claim.attempt < MAX_ATTEMPTS:
                 log.warning("job_disturbed", job=claim.public_id, error=str(error))
                 claims.release(ctx, claim, after_s=_TRY_AGAIN_AFTER_S * claim.attempt, counts=True)
                 return
