@@ -16,7 +16,7 @@ from visionsuit.jobs import claims, presence, queue
 from visionsuit.jobs.claims import Claim, ClaimLost
 from visionsuit.jobs.forecast import forecast_queue
 from visionsuit.jobs.pace import Measured, learn, load_paces
-from visionsuit.jobs.tables import IDLE_PRIORITY, RENDER_QUEUE, Job, JobState, OwnerShare
+from visionsuit.jobs.tables import IDLE_PRIORITY, RENDER_QUEUE, Job, JobState, OwnerShare, WorkerPresence
 from visionsuit.runtime import Runtime
 
 pytestmark = both_databases
@@ -335,11 +335,25 @@ def test_a_slow_first_render_is_soon_forgotten_and_a_slow_later_one_counts_littl
         assert load_paces(ctx).estimate_s("m", 100, 10) == pytest.approx(settled + 0.3 * (6.0 - settled))
 
 
+def test_a_worker_that_was_given_up_is_back_with_its_next_beat(runtime: Runtime) -> None:
+    """Its machine slept for days, and others looked before it did."""
+    with runtime.open_ctx(SYSTEM) as ctx:
+        presence.enter(ctx, "w1", RENDER_QUEUE)
+        ctx.session.get_one(WorkerPresence, "w1").heartbeat_at -= timedelta(days=2)
+    with runtime.open_ctx(SYSTEM) as ctx:
+        presence.take_back_stalled(ctx)
+        assert presence.read_capacity(ctx, RENDER_QUEUE).workers == 0
+    with runtime.open_ctx(SYSTEM) as ctx:
+        presence.beat(ctx, "w1", RENDER_QUEUE, 3, {})
+    with runtime.open_ctx(SYSTEM) as ctx:
+        assert presence.read_capacity(ctx, RENDER_QUEUE) == (1, 3)
+
+
 def test_the_forecast_is_the_order_that_claims_take(runtime: Runtime, people: People) -> None:
     with runtime.open_ctx(SYSTEM) as ctx:
         learn(ctx, "m", 1, Measured(units=1, units_s=1.0, overhead_s=0.0))
         presence.enter(ctx, "w1", RENDER_QUEUE)
-        presence.beat(ctx, "w1", 1, {})
+        presence.beat(ctx, "w1", RENDER_QUEUE, 1, {})
     owners = [people.make(name) for name in ("ann", "ben", "cat")]
     put(runtime, owners[0], pace_key="m", pace_size=1, units=30)
     running = must_take(runtime)

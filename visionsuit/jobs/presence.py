@@ -56,17 +56,20 @@ class LifeLock:
         self._file.close()
 
 
-def enter(ctx: Ctx, worker_id: str, queue: str) -> None:
+def enter(ctx: Ctx, worker_id: str, queue: str) -> WorkerPresence:
     """Write the worker down; before its first claim."""
-    ctx.session.add(WorkerPresence(id=worker_id, queue=queue, host=socket.gethostname()[:255], pid=os.getpid()))
+    row = WorkerPresence(id=worker_id, queue=queue, host=socket.gethostname()[:255], pid=os.getpid())
+    ctx.session.add(row)
     ctx.session.flush()
     _forget_capacity(ctx, queue)
+    return row
 
 
-def beat(ctx: Ctx, worker_id: str, slots: int, engine: dict[str, Any]) -> None:
+def beat(ctx: Ctx, worker_id: str, queue: str, slots: int, engine: dict[str, Any]) -> None:
     row = ctx.session.get(WorkerPresence, worker_id)
     if row is None:
-        return
+        # Given up by others: the machine slept, or its clock was put forward.
+        row = enter(ctx, worker_id, queue)
     row.heartbeat_at = utcnow()
     if row.slots != slots:
         _forget_capacity(ctx, row.queue)

@@ -160,7 +160,7 @@ class Worker:
         try:
             status = asdict(self._runtime.engine.status())
             with self._runtime.open_ctx(SYSTEM) as ctx:
-                presence.beat(ctx, self._life.worker_id, self._slots, status)
+                presence.beat(ctx, self._life.worker_id, self._queue, self._slots, status)
                 alive = claims.heartbeat(ctx, held)
         except Exception:  # a database or a device that is out for a moment must not end this thread
             log.exception("heartbeat_failed")
