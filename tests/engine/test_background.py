@@ -13,8 +13,11 @@ from tests.engine.conftest import Renderer
 from tests.engine.test_batching import BAR, Call, alone, furthest, loras, mix, request_for, until  # noqa: F401
 from tests.engine.test_lora_formats import FORMATS, make
 from tests.engine.test_offload import ROOMY, Open, open_engine  # noqa: F401
+from tests.engine.tiny_flux import make_tiny_flux
 from visionsuit.core.config import Offload
 from visionsuit.engine.base import LoraRef, Phase, RenderCancelled, RenderRequest
+from visionsuit.engine.catalog import BaseModelInfo, read_base_model
+from visionsuit.engine.diffusers_engine import DiffusersEngine
 
 #: So many that it never ends by itself.
 LONG = 3000
@@ -248,3 +251,16 @@ def test_whoever_comes_whenever_all_come_out(renderer: Renderer, loras: Loras, s
         for picture, expected in zip(together, alone(renderer, request), strict=True):
             assert np.array_equal(picture, expected) if request.bucket else furthest(picture, expected) <= BAR
     until(lambda: figures(renderer)["requests"] == 0)
+
+
+def test_a_picture_that_is_rendered_whole_is_left_within_a_step(
+    engine: DiffusersEngine, models: dict[str, BaseModelInfo], tmp_path: Path
+) -> None:
+    renderer = Renderer(engine, {**models, "flux": read_base_model(make_tiny_flux(tmp_path / "flux"))})
+    request = request_for(renderer, "flux", steps=200, seeds=(1, 2), sampler="euler", schedule="default")
+    expected = alone(renderer, request)
+    call = Call(engine, replace(request, background=True)).start().reach(20)
+    assert alone(renderer, request_for(renderer))
+    assert call.seen[-1].step < 200, "its picture was finished first"
+    for ours, undisturbed in zip(call.join(), expected, strict=True):
+        assert furthest(ours, undisturbed) <= BAR

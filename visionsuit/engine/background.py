@@ -2,7 +2,7 @@
 
 Whoever stands is in no batch and counts on no model, so people have places, merged weights and the device as if it were
 not there; latents, schedulers, prompts and what was calculated of them are kept. On the device are people's pictures or
-those of the background, never both.
+those of the background, never both. A picture that is rendered whole cannot stand: it is left, and begins anew.
 """
 
 from collections import deque
@@ -21,6 +21,12 @@ def people_render(tickets: Iterable[Ticket]) -> bool:
         for ticket in tickets
         if not ticket.request.background
     )
+
+
+def people_come(arrived: Iterable[Ticket], tickets: Iterable[Ticket]) -> bool:
+    """Whether a person's request could begin, were the device free now."""
+    ready = [*arrived, *(ticket for ticket in tickets if ticket.packs is not None)]
+    return any(not (ticket.request.background or ticket.withdrawn or ticket.is_over) for ticket in ready)
 
 
 def make_way(tickets: Iterable[Ticket], batches: deque[Batch], denoised: deque[Row]) -> None:

@@ -17,7 +17,7 @@ from typing import TypeVar
 import torch
 
 from visionsuit.engine.admission import admit, check, must_wait
-from visionsuit.engine.background import give_back, make_way, people_render
+from visionsuit.engine.background import give_back, make_way, people_come, people_render
 from visionsuit.engine.base import EngineNotReady, OutOfDeviceMemory, Phase, Picture
 from visionsuit.engine.batches import Batch, BatchKey
 from visionsuit.engine.decoding import decode, paste
@@ -25,7 +25,7 @@ from visionsuit.engine.devices import Device, is_out_of_memory, set_threads
 from visionsuit.engine.lora_packs import Pack
 from visionsuit.engine.model_cache import ModelCache
 from visionsuit.engine.rows import Row
-from visionsuit.engine.tickets import Ticket
+from visionsuit.engine.tickets import CalledOff, Ticket
 from visionsuit.engine.whole import WholeModel
 
 _T = TypeVar("_T")
@@ -253,8 +253,13 @@ class Driver:
 
     def _render_whole(self, ticket: Ticket, model: WholeModel, in_use: set[str]) -> None:
         """One picture from end to end; all others have their turn before the next."""
-        number = ticket.pictures
-        picture, init = self._with_memory(partial(model.render, ticket, number), in_use), ticket.request.init
+        number, init = ticket.pictures, ticket.request.init
+        if ticket.request.background:
+            ticket.called_off = lambda: people_come(list(self._arrived), self._tickets)
+        try:
+            picture = self._with_memory(partial(model.render, ticket, number), in_use)
+        except CalledOff:
+            return
         if init is not None:
             picture = replace(picture, pixels=paste(picture.pixels, init, number))
         ticket.deliver(number, picture)

@@ -2,12 +2,17 @@
 
 import threading
 from collections import defaultdict, deque
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 
 from visionsuit.engine.base import Phase, Picture, Progress, RenderRequest
 
 _numbers = count()
+
+
+class CalledOff(Exception):
+    """A picture that is rendered whole in the background is left for people; it begins anew."""
 
 
 class Ticket:
@@ -22,6 +27,7 @@ class Ticket:
         stands: it is in the background, and people render.
         aside: its rows meanwhile, by the key of their batch; by None those that are denoised.
         gave_back: what it held beside them for speed is gone.
+        called_off: whether its picture, if it is rendered whole, is to be left now.
     """
 
     def __init__(self, request: RenderRequest) -> None:
@@ -34,6 +40,7 @@ class Ticket:
         self.stands = False
         self.aside: defaultdict[Any, list[Any]] = defaultdict(list)
         self.gave_back = False
+        self.called_off: Callable[[], bool] = bool
         self._pictures: dict[int, Picture] = {}
         self._steps_done = [0] * len(request.seeds)
         self._news = threading.Condition()

@@ -17,7 +17,7 @@ from visionsuit.engine.prompt_cache import PromptCache
 from visionsuit.engine.prompt_syntax import plain_text
 from visionsuit.engine.residence import PipelineResidence
 from visionsuit.engine.samplers import create_scheduler
-from visionsuit.engine.tickets import Ticket
+from visionsuit.engine.tickets import CalledOff, Ticket
 from visionsuit.engine.whole_init import Siblings, init_arguments
 from visionsuit.engine.whole_kinds import WHOLE, WholeKind
 from visionsuit.engine.whole_loras import WholeLoras
@@ -59,6 +59,7 @@ class WholeModel:
 
         Raises:
             RenderCancelled: nobody waits for it any more.
+            CalledOff: others go first.
             LoraUnloadable: it does not go into this pipeline.
             EngineError: a sampler that the pipeline does not go with.
         """
@@ -69,6 +70,8 @@ class WholeModel:
         def on_step(_: Any, step: int, timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
             if ticket.withdrawn:
                 raise RenderCancelled("The render was cancelled.")
+            if ticket.called_off():
+                raise CalledOff
             ticket.step(number, min(step + 1, request.steps_run))
             return kwargs
 
