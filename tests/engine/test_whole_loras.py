@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from tests.engine.conftest import Renderer
-from tests.engine.test_batching import furthest
+from tests.engine.test_batching import alone, furthest, request_for
+from tests.engine.test_init import left_half, scene
 from tests.engine.test_whole import EULER
 from tests.engine.tiny_flux import make_flux_lora, make_tiny_flux
-from visionsuit.engine.base import LoraRef, LoraUnloadable, RenderCancelled
+from visionsuit.engine.base import InitPicture, LoraRef, LoraUnloadable, RenderCancelled
 from visionsuit.engine.catalog import read_base_model
 from visionsuit.engine.change_sizes import measure
 from visionsuit.engine.compat import check_lora, describe_lora, read_base_shapes
@@ -28,6 +30,8 @@ from visionsuit.engine.diffusers_engine import DiffusersEngine
 from visionsuit.engine.header import read_header
 from visionsuit.engine.whole import WholeModel
 from visionsuit.engine.whole_loras import MOST_KEPT
+
+_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @pytest.fixture(scope="module")
@@ -275,6 +279,26 @@ def test_a_bad_file_harms_nobody(renderer: Renderer, flux: Path, tmp_path: Path)
             renderer("flux", loras=[LoraRef("0" * 64, good.path, 1.0)], **EULER)
         for mix, picture in zip(([good], []), first, strict=True):
             assert np.array_equal(renderer("flux", loras=mix, **EULER)[0], picture)
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "bf16"])
+def test_in_half_precision(renderer: Renderer, flux: Path, tmp_path: Path, dtype: str) -> None:
+    """Adapters calculate in the pipeline's number format, whatever their files are in."""
+    info = renderer.models["flux"]
+    request = request_for(renderer, "flux", sampler="euler", schedule="default", steps=4)
+    request = replace(request, loras=(lora(tmp_path / "one.safetensors", flux, 0.5, text_encoder=True),))
+    full = alone(renderer, request)[0]
+    half = replace(request, base_model=info.ref.in_dtype(dtype))
+    begun = replace(half, init=InitPicture(scene(), 0.5, left_half()))
+    assert np.abs(alone(renderer, half)[0] - full).mean() < 6
+    assert alone(renderer, begun)[0].shape == full.shape
+    driver = renderer.engine._driver
+    assert driver is not None
+    [model] = [model for model in driver.models.all if model.key == half.base_model.key]
+    assert isinstance(model, WholeModel)
+    transformer = model.siblings.of(None).transformer
+    assert {own.dtype for own in transformer.parameters()} == {_DTYPES[dtype]}
+    assert any("lora_A" in name for name, _ in transformer.named_parameters())
 
 
 def test_the_meter_knows_a_layer_under_every_name(flux: Path, tmp_path: Path) -> None:

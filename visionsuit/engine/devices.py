@@ -45,12 +45,12 @@ class Device:
 
     def dtype_for(self, family: Family, wish: str = AUTO_DTYPE) -> torch.dtype:
         """One of DTYPES as torch has it. `auto`: fp32 on a CPU (half precision is 40 times slower there), else fp16;
-        SD 2.x and SD 3 overflow in fp16."""
+        SD 2.x and SD 3 overflow in fp16, and so do some of those that are rendered whole."""
         if wish != AUTO_DTYPE:
             return _DTYPES[wish]
         if self.kind == "cpu":
             return torch.float32
-        if family in (Family.SD2, Family.SD3) and self.kind == "cuda" and torch.cuda.is_bf16_supported():
+        if family not in (Family.SD1, Family.SDXL) and self.kind == "cuda" and torch.cuda.is_bf16_supported():
             return torch.bfloat16
         return torch.float16
 

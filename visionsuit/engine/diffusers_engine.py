@@ -30,6 +30,7 @@ from visionsuit.engine.driver import Driver
 from visionsuit.engine.lora_packs import Pack
 from visionsuit.engine.model_cache import Budget, ModelCache
 from visionsuit.engine.tickets import Ticket
+from visionsuit.engine.whole import WholeModel
 
 #: `is_cancelled` is asked this often while nothing happens.
 _ASK_EVERY_S = 0.1
@@ -97,7 +98,7 @@ class DiffusersEngine:
         driver.submit(ticket)
         try:
             # While the device is still busy with others: then it finds the LoRAs in memory when it looks here next.
-            _read_ahead(self.models, request)
+            _read_ahead(driver.models.all, request)
             while True:
                 for progress in ticket.take(_ASK_EVERY_S):
                     on_progress(progress)
@@ -141,7 +142,7 @@ class DiffusersEngine:
 # Frames of their own: a render must not hold a model that leaves the device meanwhile.
 
 
-def _read_ahead(models: list[LoadedModel], request: RenderRequest) -> None:
+def _read_ahead(models: list[LoadedModel | WholeModel], request: RenderRequest) -> None:
     for model in models:
         if model.key == request.base_model.key:
             _read_packs(model, request)
