@@ -4,6 +4,7 @@ import json
 import os
 import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -12,11 +13,10 @@ from benchmarks.explorer_fixture import build
 from benchmarks.harness import NOISE, Figure
 from benchmarks.site import open_site
 from visionsuit.core.actor import GUEST
-from visionsuit.db import open_database, open_session
+from visionsuit.db import open_database
 from visionsuit.images.out import image_tiles
 from visionsuit.images.queries import list_images
 from visionsuit.images.tables import Image
-from visionsuit.runtime import Ctx
 from visionsuit.search.plan import ListRequest, Sort
 
 ROWS = int(os.environ.get("VISIONSUIT_BENCH_ROWS", "100000"))
@@ -58,8 +58,11 @@ def p95(times: list[float]) -> float:
 
 def run() -> list[Figure]:
     database = open_database(f"sqlite:///{fixture(ROWS)}")
-    with open_site(engine="mock") as (runtime, _), open_session(database, read_only=True) as session:
-        ctx = Ctx(actor=GUEST, session=session, runtime=runtime)
+    with (
+        open_site(engine="mock") as (runtime, _),
+        replace(runtime, database=database).open_ctx(GUEST, read_only=True) as ctx,
+    ):
+        session = ctx.session
         ids = list(session.execute(sa.select(sa.column("id")).select_from(sa.table("image")).limit(LIMIT)).scalars())
 
         def ours(query: ListRequest) -> int:

@@ -89,14 +89,14 @@ def open_database(url: str) -> Engine:
 
 
 def open_session(engine: Engine, *, read_only: bool = False) -> Session:
-    if read_only and engine.dialect.name == "sqlite":
-        engine = _read_only(engine)
-    return Session(engine, expire_on_commit=False, autoflush=True)
+    return Session(reading(engine) if read_only else engine, expire_on_commit=False, autoflush=True)
 
 
 @lru_cache(maxsize=8)
-def _read_only(engine: Engine) -> Engine:
+def reading(engine: Engine) -> Engine:
     """The same connections, with transactions that take no lock."""
+    if engine.dialect.name != "sqlite":
+        return engine
     dialect = copy(engine.dialect)
     assert isinstance(dialect, LockingDialect)
     dialect.begin_statement = "BEGIN"

@@ -5,17 +5,65 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import structlog
+from sqlalchemy import Connection
 from sqlalchemy import Engine as Database
 from sqlmodel import Session
 
 from visionsuit.bus import Bus
 from visionsuit.core.actor import Actor
 from visionsuit.core.config import Settings
-from visionsuit.db import open_session
+from visionsuit.db import reading
 from visionsuit.engine.base import Engine
 from visionsuit.storage.base import Storage
 
 log = structlog.get_logger()
+
+
+class Transaction:
+    """Begins with the first statement. The session comes when somebody asks for objects: it costs as much again as
+    the connection, and most of what happens often needs none."""
+
+    __slots__ = ("_connection", "_database", "_session")
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._connection: Connection | None = None
+        self._session: Session | None = None
+
+    @property
+    def connection(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._database.connect()
+        return self._connection
+
+    @property
+    def session(self) -> Session:
+        if self._session is None:
+            self._session = Session(self.connection, expire_on_commit=False)
+        return self._session
+
+    def flush(self) -> None:
+        if self._session is not None:
+            self._session.flush()
+
+    def commit(self) -> None:
+        # A session ends what it began itself; where a statement came first, the connection has to.
+        if self._session is not None:
+            self._session.commit()
+        if self._connection is not None:
+            self._connection.commit()
+
+    def rollback(self) -> None:
+        if self._session is not None:
+            self._session.rollback()
+        if self._connection is not None:
+            self._connection.rollback()
+
+    def close(self) -> None:
+        if self._session is not None:
+            self._session.close()
+        if self._connection is not None:
+            self._connection.close()
 
 
 @dataclass(slots=True)
@@ -26,10 +74,24 @@ class Ctx:
     """
 
     actor: Actor
-    session: Session
     runtime: "Runtime"
+    transaction: Transaction
     _after_commit: list[Callable[[], None]] = field(default_factory=list)
     _after_rollback: list[Callable[[], None]] = field(default_factory=list)
+
+    @property
+    def session(self) -> Session:
+        """For objects."""
+        return self.transaction.session
+
+    @property
+    def connection(self) -> Connection:
+        """For statements on tables. What the session holds unwritten is not seen by them; `flush` comes before."""
+        return self.transaction.connection
+
+    def flush(self) -> None:
+        """Write what the session holds, if there is one."""
+        self.transaction.flush()
 
     @property
     def settings(self) -> Settings:
@@ -69,15 +131,18 @@ class Runtime:
 
         `read_only` takes no write lock; a write inside fails in SQLite under contention, so only GETs ask for it.
         """
-        with open_session(self.database, read_only=read_only) as session:
-            ctx = Ctx(actor=actor, session=session, runtime=self)
+        transaction = Transaction(reading(self.database) if read_only else self.database)
+        ctx = Ctx(actor, self, transaction)
+        try:
             try:
                 yield ctx
-                session.commit()
+                transaction.commit()
             except BaseException:
-                session.rollback()
+                transaction.rollback()
                 _run(ctx._after_rollback)
                 raise
+        finally:
+            transaction.close()
         _run(ctx._after_commit)
 
 

@@ -148,6 +148,7 @@ def test_what_a_person_can_mend_is_told_and_bugs_are_not(
 
     start_worker(refused=refused, broken=broken)
     first, second = put(runtime, people, "refused"), put(runtime, people, "broken")
+    until(is_in(runtime, first, JobState.FAILED))
     until(is_in(runtime, second, JobState.FAILED))
     told = job_of(runtime, first)
     assert (told.state, told.error_code, told.error_message) == ("failed", "invalid_input", "The prompt is a riddle.")

@@ -47,7 +47,7 @@ def actor_of(account: Account | sa.Row[Any], scopes: frozenset[Scope] = ALL_SCOP
 
 def find_actor(ctx: Ctx, account_id: int) -> Actor | None:
     """Who acts for an account as it is now, outside of its requests; None unless it is active."""
-    found = ctx.session.connection().execute(_ACTIVE, {"account_id": account_id}).first()
+    found = ctx.connection.execute(_ACTIVE, {"account_id": account_id}).first()
     return None if found is None else actor_of(found)
 
 

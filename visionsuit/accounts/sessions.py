@@ -158,7 +158,7 @@ def find_signed_in(ctx: Ctx, claims: Claims) -> sa.Row[Any] | None:
         "version": claims.version,
         "now": utcnow(),
     }
-    return ctx.session.connection().execute(_SIGNED_IN, asked).first()
+    return ctx.connection.execute(_SIGNED_IN, asked).first()
 
 
 def end_session(ctx: Ctx, token: str) -> None:

@@ -41,7 +41,7 @@ class NotBlocked(NotFound):
 
 def require_unblocked(ctx: Ctx) -> None:
     """Raises: GenerationBlocked: with the reason, and until when."""
-    row = ctx.session.connection().execute(_OF_ACTOR, {"user_id": ctx.actor.user_id}).first()
+    row = ctx.connection.execute(_OF_ACTOR, {"user_id": ctx.actor.user_id}).first()
     if row is not None and _holds(row.until):
         end = f" until {row.until:%Y-%m-%d %H:%M} UTC" if row.until else ""
         raise GenerationBlocked(f"An administrator does not let you render{end}: {row.reason}")

@@ -76,7 +76,7 @@ def prepare(runtime: Runtime, generation_id: str) -> Task:
         Unavailable: the storage is out.
     """
     with runtime.open_ctx(SYSTEM, read_only=True) as ctx:
-        generation = ctx.session.connection().execute(_REQUEST, {"public_id": generation_id}).first()
+        generation = ctx.connection.execute(_REQUEST, {"public_id": generation_id}).first()
         if generation is None:
             raise RequestGone
         owner_id, request = generation

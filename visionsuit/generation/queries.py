@@ -88,7 +88,7 @@ def get_with_job(ctx: Ctx, public_id: str) -> tuple[RequestRow, JobRow]:
     found = None
     if is_id(public_id):
         asked = {"public_id": public_id, **_viewer(ctx)}
-        found = ctx.session.connection().execute(_WITH_JOB, asked).first()
+        found = ctx.connection.execute(_WITH_JOB, asked).first()
     if found is None:
         raise GenerationNotFound(_NOT_FOUND)
     return RequestRow(*found[: len(_COLUMNS)]), JobRow(*found[len(_COLUMNS) :])
@@ -96,7 +96,7 @@ def get_with_job(ctx: Ctx, public_id: str) -> tuple[RequestRow, JobRow]:
 
 def lock_id(ctx: Ctx, public_id: str) -> int | None:
     """Primary key of a request, whoever asks; nobody else deletes it until the transaction ends. None: it is gone."""
-    found: int | None = ctx.session.connection().execute(_ID_FOR_UPDATE, {"public_id": public_id}).scalar_one_or_none()
+    found: int | None = ctx.connection.execute(_ID_FOR_UPDATE, {"public_id": public_id}).scalar_one_or_none()
     return found
 
 
@@ -137,7 +137,7 @@ def images_of(ctx: Ctx, ids: Sequence[int]) -> dict[int, list[Any]]:
     """Rows of the pictures of several requests in one query, by the request's primary key, in order."""
     found: dict[int, list[Any]] = {id_: [] for id_ in ids}
     if ids:
-        connection = ctx.session.connection()
+        connection = ctx.connection
         one = len(ids) == 1
         rows = (
             connection.execute(_IMAGES_OF_ONE, {"id": ids[0]})

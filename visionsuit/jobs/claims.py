@@ -60,7 +60,7 @@ def claim(ctx: Ctx, worker_id: str, queue: str, *, loaded: str = "") -> Claim | 
     # One claim at a time: two would weigh the same shares and serve one person twice.
     is_paused = statements.ask(ctx, statements.QUEUE_FOR_UPDATE, queue=queue).scalar_one_or_none()
     if is_paused is None:
-        ctx.session.execute(upsert(ctx, QueueState).values(name=queue, is_paused=False).on_conflict_do_nothing())
+        ctx.connection.execute(upsert(ctx, QueueState).values(name=queue, is_paused=False).on_conflict_do_nothing())
         is_paused = statements.ask(ctx, statements.QUEUE_FOR_UPDATE, queue=queue).scalar_one()
     if is_paused:
         return None
@@ -109,9 +109,9 @@ def heartbeat(ctx: Ctx, tokens: Iterable[str]) -> dict[str, bool]:
     if not held:
         return {}
     mine = (col(Job.claim_token).in_(held), col(Job.state) == JobState.RUNNING)
-    ctx.session.execute(sa.update(Job).where(*mine).values(heartbeat_at=utcnow()))
-    rows = ctx.session.execute(select(col(Job.claim_token), col(Job.cancel_requested)).where(*mine))
-    return {token: bool(cancel) for token, cancel in rows}
+    ctx.connection.execute(sa.update(Job).where(*mine).values(heartbeat_at=utcnow()))
+    rows = ctx.connection.execute(select(col(Job.claim_token), col(Job.cancel_requested)).where(*mine))
+    return {str(token): bool(cancel) for token, cancel in rows}
 
 
 def is_stopped(ctx: Ctx, claim: Claim) -> bool:

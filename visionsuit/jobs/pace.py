@@ -94,7 +94,7 @@ def learn(ctx: Ctx, key: str, size: int, measured: Measured) -> None:
             samples=1,
             updated_at=now,
         )
-        ctx.session.execute(insert.on_conflict_do_nothing())
+        ctx.connection.execute(insert.on_conflict_do_nothing())
         return
     weight = _EARLY_WEIGHT if row.samples < _EARLY_SAMPLES else _NEW_WEIGHT
     ask(

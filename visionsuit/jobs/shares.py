@@ -16,7 +16,7 @@ def lock_share(ctx: Ctx, owner_id: int) -> tuple[float, datetime]:
     share = ask(ctx, statements.SHARE_FOR_UPDATE, owner_id=owner_id).first()
     if share is None:
         new = upsert(ctx, OwnerShare).values(owner_id=owner_id, used_s=0, used_at=utcnow())
-        ctx.session.execute(new.on_conflict_do_nothing())
+        ctx.connection.execute(new.on_conflict_do_nothing())
         share = ask(ctx, statements.SHARE_FOR_UPDATE, owner_id=owner_id).one()
     return share.used_s, share.used_at
 

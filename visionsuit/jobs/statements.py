@@ -16,7 +16,7 @@ from visionsuit.runtime import Ctx
 
 def ask(ctx: Ctx, statement: sa.Executable, **parameters: Any) -> sa.CursorResult[*tuple[Any, ...]]:
     """Run one of these on the transaction's connection. What the session holds unwritten is not seen."""
-    return ctx.session.connection().execute(statement, parameters)
+    return ctx.connection.execute(statement, parameters)
 
 
 _queue = sa.bindparam("queue", type_=sa.String())

@@ -86,7 +86,7 @@ def adopt_all(
         for file in files:
             ctx.after_rollback(partial(storage.delete, file.bucket, file.object_id))
     # Past the session, as every render comes by here: as objects they would cost three times as much.
-    ctx.session.flush()
+    ctx.flush()
     if files:
         owner_id, now = owner_id if owner_id is not None else ctx.actor.user_id, utcnow()
         rows = [
@@ -104,7 +104,7 @@ def adopt_all(
             }
             for file in files
         ]
-        ctx.session.connection().execute(_INSERT, rows)
+        ctx.connection.execute(_INSERT, rows)
 
 
 def store(

@@ -151,7 +151,7 @@ def _conditions(ctx: Ctx, source: Source, plan: Plan) -> list[Any]:
 def _load(ctx: Ctx, source: Source, ids: list[int]) -> list[sa.Row[Any]]:
     """Rows of the ids that the actor may see in lists, in the order of `ids`."""
     # On the connection: no entities are asked for, and the session's own way with them costs as much as the query.
-    found = ctx.session.connection().execute(_visible_rows(source, ctx.actor), {"ids": ids})
+    found = ctx.connection.execute(_visible_rows(source, ctx.actor), {"ids": ids})
     rows = {row.id: row for row in found}
     return [rows[id_] for id_ in ids if id_ in rows]
 

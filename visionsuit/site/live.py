@@ -64,7 +64,7 @@ class GeneratorClosed(NotPermitted):
 def get_live(ctx: Ctx) -> LiveSettings:
     """All live settings in one query."""
     defaults = {key: default(ctx.settings) for key, default in DEFAULTS.items()}
-    values = {**defaults, **{row.key: row.value for row in ctx.session.execute(_ALL)}}
+    values = {**defaults, **{row.key: row.value for row in ctx.connection.execute(_ALL)}}
     try:
         return LiveSettings.model_validate(values)
     except ValidationError as error:
@@ -93,6 +93,7 @@ def change_settings(ctx: Ctx, changes: dict[str, Any]) -> LiveSettings:
     for key, value in changed.items():
         # merge: two administrators may set the same for the first time at once.
         ctx.session.merge(SettingRow(key=key, value=value, changed_at=utcnow(), changed_by=ctx.actor.user_id))
+    ctx.flush()
     if changed:
         detail = {key: {"from": old[key], "to": value} for key, value in changed.items()}
         record(ctx, "settings.changed", ", ".join(changed), detail)
