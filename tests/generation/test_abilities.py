@@ -1,12 +1,15 @@
 """What a base model cannot is told in the list, and refused with the field when it is asked for."""
 
+import io
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi import FastAPI
+from PIL import Image
 from starlette.testclient import TestClient
 
 from tests.assets import picture_file
@@ -14,11 +17,17 @@ from tests.conftest import People
 from tests.engine.tiny import make_lora, make_tiny_sd
 from tests.engine.tiny_flux import make_flux_lora, make_tiny_flux
 from tests.engine.tiny_whole import make_tiny_lcm, make_tiny_pixart
-from tests.generation.conftest import make_card
+from tests.generation.conftest import finished, make_card, order, submit
 from visionsuit.core.actor import Actor
+from visionsuit.engine.diffusers_engine import DiffusersEngine
 from visionsuit.generation.base_models import sync_base_models
+from visionsuit.generation.order import Borders, HiresOrder, InitOrder, LoraOrder
+from visionsuit.generation.schemas import GenerationOut
+from visionsuit.jobs.worker import Worker
 from visionsuit.main import guarded
 from visionsuit.runtime import Runtime
+from visionsuit.schedule import HANDLERS
+from visionsuit.storage.base import Bucket
 
 ALL = ["loras", "pictures", "masks", "variations"]
 MADE = {"flux": make_tiny_flux, "lcm": make_tiny_lcm, "pixart": make_tiny_pixart, "sd": make_tiny_sd}
@@ -120,3 +129,42 @@ def test_loras_fit_by_their_files(user: Site, folders: Path) -> None:
         status, field, message = user.send(model, loras=[{"model_id": card, "weight": 0.8}])
         assert (status, field) == (422, "loras.0.model_id")
         assert f"cannot be used with {model}" in message
+
+
+def test_the_whole_way_on_flux(user: Site, folders: Path) -> None:
+    """A LoRA, a picture with borders and a second pass, by the real engine; then the same without, twice."""
+    path = folders / "whole.safetensors"
+    make_flux_lora(path, folders / "models" / "flux", "comfy", text_encoder=True)
+    card = make_card(user.runtime, user.actor, "whole", data=path.read_bytes()).public_id
+    engine = DiffusersEngine(device="cpu", threads=1)
+    site = replace(user.runtime, engine=engine)
+    worker = Worker(site, HANDLERS, warm_up_after_s=0)
+    worker.start()
+    base = {"base_model_id": user.listed["flux"]["id"], "steps": 4}
+    init = InitOrder(input_id=user.keep(), strength=0.5, outpaint=Borders(left=16, right=16))
+
+    def render(**more: object) -> GenerationOut:
+        return finished(site, user.actor, submit(site, user.actor, order("a red cat", **base, **more)), 120)
+
+    try:
+        sizes = []
+        bare, mixed, again, large = (
+            render(**more)
+            for more in (
+                {"width": 64, "height": 64},
+                {"width": 64, "height": 64, "loras": (LoraOrder(card, weight=0.8, text_encoder_weight=-0.5),)},
+                {"width": 64, "height": 64},
+                {"width": 96, "height": 64, "init": init, "hires": HiresOrder(scale=1.5), "loras": (LoraOrder(card),)},
+            )
+        )
+        for shown in (bare, mixed, again, large):
+            assert shown.status == "completed", shown.error
+            sizes.append((shown.images[0].width, shown.images[0].height))
+        assert sizes == [(64, 64)] * 3 + [(144, 96)]
+        assert large.steps == large.step == 4
+        files = [site.storage.read_bytes(Bucket.OUTPUTS, one.images[0].url.rpartition("/")[2]) for one in (bare, again)]
+        pictures = [np.asarray(Image.open(io.BytesIO(data))) for data in files]
+        assert np.array_equal(*pictures)
+    finally:
+        worker.stop()
+        engine.close()
