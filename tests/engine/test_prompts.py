@@ -8,9 +8,11 @@ import torch
 
 from tests.engine.conftest import Renderer
 from tests.engine.plain import load_plain
+from tests.engine.test_batching import request_for
 from visionsuit.engine.base import RenderRequest
 from visionsuit.engine.base_models import LoadedModel, load_model
 from visionsuit.engine.catalog import BaseModelInfo
+from visionsuit.engine.conditioning import encode as encode_request
 from visionsuit.engine.devices import choose_device
 from visionsuit.engine.prompt_syntax import MAX_CHUNKS
 from visionsuit.engine.prompts import Conditioning, PromptTooLong, emphasize, encode_prompts
@@ -142,6 +144,23 @@ def test_too_many_chunks_are_refused_not_cut(loaded: dict[str, LoadedModel]) -> 
     with pytest.raises(PromptTooLong, match=f"{MAX_CHUNKS} is the most"):
         encode(loaded["demo"], "a BREAK " * MAX_CHUNKS + "b")
     assert encode(loaded["demo"], "a BREAK " * MAX_CHUNKS)[0].chunks == MAX_CHUNKS
+
+
+def test_what_is_kept_of_long_prompts_is_bounded(renderer: Renderer, loaded: dict[str, LoadedModel]) -> None:
+    """Sixty-four of the longest would take five gigabytes for SDXL."""
+    model = loaded["sdxl"]
+    for prompt in ("red heart", "red heart BREAK green dog"):
+        with torch.inference_mode():
+            encode_request(model, request_for(renderer, "sdxl", prompt=prompt, negative_prompt="x"), {})
+    # Two sides, of one chunk and of two, and four pooled vectors; 32 and 48 numbers for each token.
+    assert model.prompts.bytes == 2 * (1 + 2) * context(model) * (32 + 48) * 4 + 4 * 48 * 4
+    model.prompts.clear()
+    for number in range(8):
+        model.prompts.keep((number,), number, 80 * 2**20)
+    assert [model.prompts.get((number,)) for number in range(8)] == [None] * 5 + [5, 6, 7]
+    assert model.prompts.bytes == 240 * 2**20
+    model.prompts.keep((8,), 8, 2**30)
+    assert model.prompts.bytes == 0
 
 
 def test_the_mean_is_restored_only_where_there_is_one() -> None:

@@ -60,7 +60,7 @@ def encode(model: LoadedModel, request: RenderRequest, packs: Mapping[str, Pack]
         with model.texts.visit():
             model.loras.use_text(mix, packs)
             sides = encode_sides(model, request.prompt, request.negative_prompt, guided=guided)
-        model.prompts.keep(key, sides)
+        model.prompts.keep(key, sides, sum(side.bytes for side in sides if side is not None))
     return _inputs(model, request, sides)
 
 

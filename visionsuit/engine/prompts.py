@@ -31,6 +31,11 @@ class Conditioning:
     pooled: torch.Tensor | None
     chunks: int = 1
 
+    @property
+    def bytes(self) -> int:
+        tensors = [self.embeds] if self.pooled is None else [self.embeds, self.pooled]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
 
 def encode_prompts(
     model: LoadedModel, prompt: str, negative_prompt: str, *, guided: bool
