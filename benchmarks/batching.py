@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from benchmarks.harness import NOISE, Figure, at_once, compare
 from benchmarks.subjects import PEOPLE, Pixels, Subject, render, small_subjects, together
 from visionsuit.engine.admission import admit
-from visionsuit.engine.base import RenderRequest
+from visionsuit.engine.base import Phase, Progress, RenderRequest
 from visionsuit.engine.base_models import LoadedModel
 from visionsuit.engine.batches import Batch
 from visionsuit.engine.compat import read_base_shapes
@@ -310,7 +310,7 @@ def first_step(subject: Subject) -> Figure:
     with subject.engine() as engine:
         render(engine, subject.request(7))
         stop = threading.Event()
-        marks: list[float] = []
+        marks: list[tuple[float, int]] = []
         others = [
             threading.Thread(
                 target=lambda number=number: _until(
@@ -324,7 +324,7 @@ def first_step(subject: Subject) -> Figure:
         while len(marks) < 20:
             time.sleep(0.01)
         for _ in range(21):
-            time.sleep(random.uniform(0, (marks[-1] - marks[-20]) / 19))
+            time.sleep(random.uniform(0, (marks[-1][0] - marks[-20][0]) / (marks[-1][1] - marks[-20][1])))
             began, first = time.perf_counter(), list[float]()
 
             def note(progress: Any, first: list[float] = first) -> None:
@@ -333,7 +333,9 @@ def first_step(subject: Subject) -> Figure:
 
             engine.render(subject.request(7, steps=3), on_progress=note, is_cancelled=lambda: False)
             waits.append(first[0] - began)
-            recent = [b - a for a, b in zip(marks[-20:], marks[-19:], strict=False)]
+            # A caller that comes late hears of several steps at once.
+            pairs = zip(marks[-20:], marks[-19:], strict=False)
+            recent = [(end - begin) / (after - before) for (begin, before), (end, after) in pairs]
             lengths.append(sorted(recent)[len(recent) // 2])
         stop.set()
         for thread in others:
@@ -345,9 +347,17 @@ def first_step(subject: Subject) -> Figure:
     )  # fmt: skip
 
 
-def _until(engine: DiffusersEngine, request: RenderRequest, stop: threading.Event, marks: list[float]) -> None:
+def _until(
+    engine: DiffusersEngine, request: RenderRequest, stop: threading.Event, marks: list[tuple[float, int]]
+) -> None:
+    """`marks` gets time and number of every step."""
+
+    def note(progress: Progress) -> None:
+        if progress.phase is Phase.DENOISING:
+            marks.append((time.perf_counter(), progress.step))
+
     try:
-        engine.render(request, on_progress=lambda _: marks.append(time.perf_counter()), is_cancelled=stop.is_set)
+        engine.render(request, on_progress=note, is_cancelled=stop.is_set)
     except Exception:  # cancelled, as asked
         assert stop.is_set()
 
