@@ -99,12 +99,13 @@ def test_equal_to_diffusers(renderer: Renderer, model: str, masked: bool) -> Non
             assert furthest(picture[:, :32], scene()[:, :32].astype(np.int16)) > 10
 
 
-def test_with_loras(renderer: Renderer, tmp_path: Path) -> None:
-    path = tmp_path / "a.safetensors"
-    lora = LoraRef(make_flux_lora(path, renderer.models["flux"].folder), path, 0.8)
-    request = ask(renderer, init=InitPicture(scene(), 0.75), loras=(lora,))
+@pytest.mark.parametrize("model", ["flux", "chroma"])
+def test_with_loras(renderer: Renderer, tmp_path: Path, model: str) -> None:
+    path, folder = tmp_path / "a.safetensors", renderer.models[model].folder
+    lora = LoraRef(make_flux_lora(path, folder, alpha=2), path, 0.8)
+    request = ask(renderer, model, init=InitPicture(scene(), 0.75), loras=(lora,))
     [picture] = alone(renderer, request)
-    assert furthest(picture, expected(renderer.models["flux"].folder, SIBLINGS["flux", False], request, 0.75)) <= 2
+    assert furthest(picture, expected(folder, SIBLINGS[model, False], request, 0.75)) <= 2
     assert furthest(picture, alone(renderer, replace(request, loras=()))[0]) > 10
 
 

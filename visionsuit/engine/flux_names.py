@@ -61,7 +61,7 @@ def fused_layers(shapes: Mapping[str, Shape]) -> dict[str, Fused]:
     """Flux's names for the layers of a transformer whose weights have these shapes under diffusers' names; nothing for
     a transformer of another make."""
     found: dict[str, Fused] = {}
-    if "transformer_blocks.0.attn.add_q_proj" not in shapes:
+    if "single_transformer_blocks.0.proj_mlp" not in shapes:
         return found
     names: list[tuple[str, tuple[str, ...]]] = [(own, (theirs,)) for own, theirs in _OUTER.items()]
     for number in range(_count(shapes, "transformer_blocks")):
