@@ -9,12 +9,15 @@ import base64
 import io
 import time
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import sqlalchemy as sa
 from numpy.typing import NDArray
 from PIL import Image
 
 from visionsuit.core.actor import SYSTEM
+from visionsuit.core.ids import new_id
 from visionsuit.engine.base import Phase, Picture, Progress
 from visionsuit.generation.cells import cells_of
 from visionsuit.generation.modes import steps_of_request
@@ -35,6 +38,8 @@ from visionsuit.media.recipes import own_texts
 from visionsuit.objects.service import StoredFile, Subject, adopt_all, write
 from visionsuit.runtime import Ctx, Runtime
 from visionsuit.storage.base import Bucket
+
+_INSERT_IMAGES = sa.insert(GenerationImage.__table__)  # type: ignore[attr-defined]
 
 
 class Stopwatch:
@@ -133,18 +138,18 @@ def _store(work: Work, task: Task, pictures: list[Picture], stopwatch: Stopwatch
         raise
 
 
-def _store_sheet(runtime: Runtime, task: Task, pictures: list[Picture], stored: list[StoredFile]) -> GenerationImage:
+def _store_sheet(runtime: Runtime, task: Task, pictures: list[Picture], stored: list[StoredFile]) -> dict[str, Any]:
     pixels = draw_sheet(task.request["sheet"], [picture.pixels for picture in pictures])
     recipe = recipe_of(task.request, cells_of(task.request)[0])
     row = _store_picture(runtime, task, len(pictures), Picture(pixels, task.request["seed"]), stored, recipe)
-    row.is_sheet = True
-    return row
+    return row | {"is_sheet": True}
 
 
 def _store_picture(
     runtime: Runtime, task: Task, number: int, picture: Picture, stored: list[StoredFile], recipe: Recipe
-) -> GenerationImage:
-    """Write the picture's files, adding each to `stored`, and make its row (not in any session)."""
+) -> dict[str, Any]:
+    """Write the picture's files, adding each to `stored`, and make its row of GenerationImage, but for the request's
+    key."""
 
     def put(data: bytes, mime: str, file_name: str) -> StoredFile:
         file = write(runtime, Bucket.OUTPUTS, data, mime=mime, file_name=file_name)
@@ -159,27 +164,26 @@ def _store_picture(
     if previews.small is not previews.large:
         small = put(previews.small.data, previews.small.mime, f"{name}-small{previews.small.suffix}")
     height, width = picture.pixels.shape[:2]
-    return GenerationImage(
-        generation_id=0,
-        index=number,
-        seed=picture.seed,
-        object_id=png.object_id,
-        thumb_small_id=small.object_id,
-        thumb_large_id=large.object_id,
-        placeholder=previews.placeholder,
-        dhash=previews.dhash,
-        width=width,
-        height=height,
-        size_bytes=png.size_bytes,
-        sha256=png.sha256,
-    )
+    return {
+        "public_id": new_id(),
+        "index": number,
+        "seed": picture.seed,
+        "object_id": png.object_id,
+        "thumb_small_id": small.object_id,
+        "thumb_large_id": large.object_id,
+        "placeholder": previews.placeholder,
+        "dhash": previews.dhash,
+        "width": width,
+        "height": height,
+        "size_bytes": png.size_bytes,
+        "sha256": png.sha256,
+        "is_sheet": False,
+    }
 
 
-def _write_rows(ctx: Ctx, task: Task, rows: list[GenerationImage], stored: list[StoredFile]) -> None:
+def _write_rows(ctx: Ctx, task: Task, rows: list[dict[str, Any]], stored: list[StoredFile]) -> None:
     generation_id = lock_id(ctx, task.generation_id)
     if generation_id is None:
         raise WorkStopped
-    for row in rows:
-        row.generation_id = generation_id
-        ctx.session.add(row)
+    ctx.connection.execute(_INSERT_IMAGES, [row | {"generation_id": generation_id} for row in rows])
     adopt_all(ctx, stored, Subject(KIND, task.generation_id), owner_id=task.owner_id)
