@@ -1,7 +1,9 @@
 """The whole way with the real engine: a tiny pipeline of the true kind, and the model that ships."""
 
 import io
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,13 +19,16 @@ from visionsuit.core.config import Settings, StorageSettings
 from visionsuit.engine.diffusers_engine import DiffusersEngine
 from visionsuit.generation import service
 from visionsuit.generation.base_models import default_of, list_offered, sync_base_models
+from visionsuit.generation.files import local_lora
 from visionsuit.generation.order import Borders, HiresOrder, InitOrder, LoraOrder
 from visionsuit.generation.schemas import GenerationOut
 from visionsuit.jobs.worker import Worker
+from visionsuit.objects.service import write
 from visionsuit.runtime import Runtime
 from visionsuit.schedule import HANDLERS
 from visionsuit.storage.base import Bucket
 from visionsuit.storage.factory import create_storage
+from visionsuit.storage.folder import FolderStorage
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +152,46 @@ def test_lora_files_come_from_a_distant_storage_once(
     pixels(far, finished(far, people.user, submit(far, people.user, wanted), 120))
     assert cached.stat().st_ino == first
     assert [path.name for path in cached.parent.iterdir()] == [cached.name]
+
+
+class SlowStorage(FolderStorage):
+    """Far away; `slow` comes when it may."""
+
+    slow = ""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.asked, self.may_come = threading.Event(), threading.Event()
+
+    def local_path(self, bucket: Bucket, object_id: str) -> Path | None:
+        return None
+
+    def read(self, bucket: Bucket, object_id: str, *place: int | None) -> Iterator[bytes]:
+        if object_id == self.slow:
+            self.asked.set()
+            assert self.may_come.wait(20)
+        yield from super().read(bucket, object_id, *place)
+
+
+def test_a_lora_that_comes_slowly_holds_up_no_other(runtime: Runtime) -> None:
+    storage = SlowStorage(runtime.settings.storage_folder)
+    far = replace(runtime, storage=storage)
+    files = [write(far, Bucket.MODELS, data, mime="", file_name="") for data in (b"slow", b"quick", b"late")]
+    storage.slow = files[0].object_id
+
+    def fetch(number: int) -> bytes:
+        return local_lora(far, files[number].object_id, files[number].sha256).read_bytes()
+
+    assert fetch(1) == b"quick"
+    with ThreadPoolExecutor() as pool:
+        try:
+            slow = [pool.submit(fetch, 0) for _ in range(2)]
+            assert storage.asked.wait(20)
+            assert pool.submit(fetch, 1).result(5) == b"quick"
+            assert pool.submit(fetch, 2).result(5) == b"late"
+        finally:
+            storage.may_come.set()
+        assert [one.result(20) for one in slow] == [b"slow"] * 2
 
 
 def test_the_list_of_base_models_follows_the_folder(

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Collection
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -19,7 +20,10 @@ log = structlog.get_logger()
 CACHE_BYTES = 20 * 1024**3
 #: What was used this lately stays, whatever the bound: a render may be about to read it.
 _KEEP_S = 900.0
-_fetching = threading.Lock()
+#: Held by nobody for long: while a file is marked as used, or unused ones are removed.
+_tidying = threading.Lock()
+#: One fetches a file, others who need it wait for that one alone.
+_gates: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
 
 
 class LoraFileDamaged(Unavailable):
@@ -42,13 +46,27 @@ def local_lora(runtime: Runtime, object_id: str, sha256: str, *, keep: Collectio
         return path
     folder = runtime.settings.data_dir / "cache" / "loras"
     cached = folder / f"{sha256}.safetensors"
-    with _fetching:
-        if not cached.exists():
+    if _mark_used(cached):
+        return cached
+    with _tidying:
+        gate = _gates.setdefault(sha256, threading.Lock())
+    with gate:
+        if not _mark_used(cached):
             folder.mkdir(parents=True, exist_ok=True)
             _fetch(runtime, object_id, sha256, cached)
-            _evict(folder, keep={cached.name, *(f"{digest}.safetensors" for digest in keep)})
-        os.utime(cached)
+            with _tidying:
+                _evict(folder, keep={cached.name, *(f"{digest}.safetensors" for digest in keep)})
     return cached
+
+
+def _mark_used(file: Path) -> bool:
+    """False where it is not there."""
+    with _tidying:
+        try:
+            os.utime(file)
+        except FileNotFoundError:
+            return False
+    return True
 
 
 def _fetch(runtime: Runtime, object_id: str, sha256: str, target: Path) -> None:
