@@ -66,6 +66,9 @@ class Worker:
         self._stopping = threading.Event()
         self._news = threading.Condition()
         self._hints = 0
+        # Words that the queue changed, and how many there were when nothing was found in it the last time.
+        self._heard = 0
+        self._found_empty = -1
         self._running: dict[str, Work] = {}
         self._running_lock = threading.Lock()
         self._clock = DeviceClock()
@@ -89,7 +92,7 @@ class Worker:
         if count:
             log.info("jobs_taken_back", count=count)
         bus = self._runtime.bus
-        self._listening.enter_context(bus.subscribe(queue_topic(self._queue), lambda _: self._hint()))
+        self._listening.enter_context(bus.subscribe(queue_topic(self._queue), lambda _: self._hint(news=True)))
         self._listening.enter_context(bus.subscribe(cancel_topic(self._queue), self._pass_on_cancel))
         self._keeper.start()
 
@@ -130,7 +133,7 @@ class Worker:
                 beaten = time.monotonic()
                 self._beat()
             if not self._stopping.is_set() and self._work_waits():
-                self._hint()
+                self._hint(news=True)
             if self._stopping.wait(_POLL_S):
                 if not any(thread.is_alive() for thread in self._renderers) and not self._held():
                     return
@@ -198,7 +201,11 @@ class Worker:
     def _claim(self) -> Claim | None:
         assert self._life is not None
         with self._claiming:
-            if self._on_device >= max(1, self._runtime.engine.concurrency) or not self._work_waits():
+            if self._on_device >= max(1, self._runtime.engine.concurrency) or self._found_empty == self._heard:
+                return None
+            heard = self._heard
+            if not self._work_waits():
+                self._found_empty = heard
                 return None
             with self._runtime.open_ctx(SYSTEM) as ctx:
                 claim = claims.claim(ctx, self._life.worker_id, self._queue, loaded=self._loaded)
@@ -287,10 +294,12 @@ class Worker:
 
     # Signals
 
-    def _hint(self, *, everybody: bool = False) -> None:
-        """Let one idle thread look for work: with all of them, most would ask the database for nothing."""
+    def _hint(self, *, news: bool = False, everybody: bool = False) -> None:
+        """Let one idle thread look for work: with all of them, most would ask the database for nothing. `news`: the
+        queue changed; without it, only who may take from it."""
         with self._news:
             self._hints += 1
+            self._heard += news
             self._news.notify(len(self._renderers) + 1 if everybody else 1)
 
     def _wait_for_news(self, timeout_s: float, seen: int | None = None) -> None:
