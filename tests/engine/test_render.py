@@ -3,14 +3,16 @@ import threading
 
 import numpy as np
 import pytest
+import torch
 
 from tests.engine.conftest import Renderer
-from tests.engine.plain import render_plain
+from tests.engine.plain import load_plain, render_plain
 from tests.engine.test_batching import Call, request_for
-from tests.engine.tiny import make_tiny_sd
+from tests.engine.tiny import DEMO, make_tiny_sd
 from visionsuit.engine.base import SAMPLERS, SCHEDULES, EngineError, Phase, Progress, RenderCancelled
 from visionsuit.engine.catalog import read_base_model
 from visionsuit.engine.diffusers_engine import DiffusersEngine
+from visionsuit.engine.samplers import create_scheduler, start_scheduler
 
 FAMILIES = ("sd", "sdxl", "demo")
 
@@ -116,6 +118,15 @@ def test_many_steps_from_pure_noise(
         "zero", sampler=sampler, schedule="karras", steps=30
     )
     assert picture.std() > 5
+
+
+@pytest.mark.parametrize("schedule", [name for name in SCHEDULES if name != "default"])
+def test_a_schedule_takes_the_place_of_the_models_own(schedule: str) -> None:
+    """Diffusers refuses two spacings at once."""
+    config = dict(load_plain(DEMO).scheduler.config) | {"use_beta_sigmas": True}
+    scheduler = create_scheduler(config, "dpmpp_2m", schedule)
+    assert not scheduler.config.use_beta_sigmas
+    assert len(start_scheduler(scheduler, 5, torch.device("cpu"))) == 5
 
 
 def test_progress_counts_steps_over_all_pictures(renderer: Renderer) -> None:

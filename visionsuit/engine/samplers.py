@@ -32,12 +32,14 @@ _CLASSES: dict[str, tuple[type, dict[str, Any]]] = {
     "unipc": (UniPCMultistepScheduler, {}),
     "lcm": (LCMScheduler, {}),
 }
+#: Of these a scheduler takes one at most.
+_SPACINGS = {"use_karras_sigmas": False, "use_exponential_sigmas": False, "use_beta_sigmas": False}
 _SCHEDULES: dict[str, dict[str, Any]] = {
     "default": {},
-    "normal": {"timestep_spacing": "linspace", "use_karras_sigmas": False, "use_exponential_sigmas": False},
-    "karras": {"use_karras_sigmas": True, "use_exponential_sigmas": False},
-    "exponential": {"use_karras_sigmas": False, "use_exponential_sigmas": True},
-    "trailing": {"timestep_spacing": "trailing", "use_karras_sigmas": False, "use_exponential_sigmas": False},
+    "normal": {"timestep_spacing": "linspace", **_SPACINGS},
+    "karras": {**_SPACINGS, "use_karras_sigmas": True},
+    "exponential": {**_SPACINGS, "use_exponential_sigmas": True},
+    "trailing": {"timestep_spacing": "trailing", **_SPACINGS},
 }
 
 
