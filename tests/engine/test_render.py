@@ -120,6 +120,14 @@ def test_many_steps_from_pure_noise(
     assert picture.std() > 5
 
 
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_no_sampler_cuts_latents_off(renderer: Renderer, sampler: str) -> None:
+    """Some would by default, of a model whose own scheduler knows no such thing."""
+    own = dict(load_plain(renderer.models["sdxl"].folder).scheduler.config)
+    assert "clip_sample" not in own
+    assert not create_scheduler(own, sampler, "default").config.get("clip_sample", False)
+
+
 @pytest.mark.parametrize("schedule", [name for name in SCHEDULES if name != "default"])
 def test_a_schedule_takes_the_place_of_the_models_own(schedule: str) -> None:
     """Diffusers refuses two spacings at once."""

@@ -28,7 +28,8 @@ _CLASSES: dict[str, tuple[type, dict[str, Any]]] = {
     "euler": (EulerDiscreteScheduler, {}),
     "euler_a": (EulerAncestralDiscreteScheduler, {}),
     "heun": (HeunDiscreteScheduler, {}),
-    "ddim": (DDIMScheduler, {}),
+    # It would cut latents off at 1 where the model's own scheduler says nothing of that.
+    "ddim": (DDIMScheduler, {"clip_sample": False}),
     "unipc": (UniPCMultistepScheduler, {}),
     "lcm": (LCMScheduler, {}),
 }
