@@ -20,8 +20,8 @@ from benchmarks.subjects import PEOPLE, Pixels, Subject, render, small_subjects,
 from visionsuit.engine.admission import admit
 from visionsuit.engine.base import Phase, Progress, RenderRequest
 from visionsuit.engine.base_models import LoadedModel
+from visionsuit.engine.base_shapes import read_base_shapes
 from visionsuit.engine.batches import Batch
-from visionsuit.engine.compat import read_base_shapes
 from visionsuit.engine.diffusers_engine import DiffusersEngine
 from visionsuit.engine.lora_packs import PackCache
 from visionsuit.engine.slots import SlotPool

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from benchmarks.gpu import SDXL_UNET
 from benchmarks.harness import Figure, compare, interleave
 from visionsuit.engine.base import Family
+from visionsuit.engine.base_shapes import BaseShapes
 from visionsuit.engine.change_sizes import measure
-from visionsuit.engine.compat import BaseShapes
 from visionsuit.engine.conflicts import Weights, meet
 from visionsuit.engine.lora_files import module_shapes
 from visionsuit.engine.lora_names import Component, ModuleIndex

@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 
 from visionsuit.engine.base import LoraUnloadable
+from visionsuit.engine.base_shapes import BaseShapes
 from visionsuit.engine.change_products import LayerProducts
 from visionsuit.engine.change_shapes import PRODUCTS
-from visionsuit.engine.compat import BaseShapes
 from visionsuit.engine.conflicts import Change, Layer
 from visionsuit.engine.flux_names import Rows
 from visionsuit.engine.header import BadHeader

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import torch
 
 from visionsuit.engine.base import LoraRef, LoraUnloadable, OutOfDeviceMemory
+from visionsuit.engine.base_shapes import BaseShapes
 from visionsuit.engine.changes import Change
-from visionsuit.engine.compat import BaseShapes
 from visionsuit.engine.devices import is_out_of_memory
 from visionsuit.engine.lora_files import LoraFile, module_shapes, read_lora
 from visionsuit.engine.lora_names import Component, Shape

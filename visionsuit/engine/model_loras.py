@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 
 from visionsuit.engine.base import Family, LoraRef
+from visionsuit.engine.base_shapes import BaseShapes
 from visionsuit.engine.batch_sizes import BatchSizes
-from visionsuit.engine.compat import BaseShapes
 from visionsuit.engine.devices import Device
 from visionsuit.engine.lora_names import Component, ModuleIndex, Shape
 from visionsuit.engine.lora_packs import Layout, Mix, MixKey, Pack, PackCache, mix_key, mix_of

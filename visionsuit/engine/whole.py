@@ -9,8 +9,8 @@ import torch
 from diffusers import DiffusionPipeline
 
 from visionsuit.engine.base import BaseModelRef, EngineError, Family, Picture, RenderCancelled, RenderRequest
+from visionsuit.engine.base_shapes import read_base_shapes
 from visionsuit.engine.catalog import BaseModelInfo
-from visionsuit.engine.compat import read_base_shapes
 from visionsuit.engine.devices import Device
 from visionsuit.engine.flow_schedulers import is_flow
 from visionsuit.engine.prompt_cache import PromptCache

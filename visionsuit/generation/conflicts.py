@@ -18,7 +18,7 @@ import structlog
 
 from visionsuit.core.errors import NotFound, NotSignedIn
 from visionsuit.engine.base import BaseModelRef, LoraUnloadable, ModelUnloadable
-from visionsuit.engine.compat import BaseShapes, read_base_shapes
+from visionsuit.engine.base_shapes import BaseShapes, read_base_shapes
 from visionsuit.engine.conflicts import Change, Meeting, Products, Weights, meet
 from visionsuit.generation.base_models import get_offered, ref_of
 from visionsuit.generation.files import local_lora
