@@ -230,6 +230,35 @@ def test_device_time_is_charged(runtime: Runtime, people: People, start_worker: 
     assert 0.19 <= job_of(runtime, job_id).device_seconds < 10
 
 
+def test_who_makes_more_steps_pays_more_of_the_time(runtime: Runtime, people: People) -> None:
+    """A request of many pictures fills most of each call that it shares."""
+    both = threading.Barrier(2)
+
+    def making(steps: int) -> Callable[[Work], Finish]:
+        def render(work: Work) -> Finish:
+            both.wait(20)
+            for step in range(steps):
+                work.progress(Phase.DENOISING, step + 1, steps)
+            time.sleep(0.3)
+            both.wait(20)
+            return completing(work)
+
+        return render
+
+    worker = Worker(
+        replace(runtime, engine=Elastic(room=2)), {"one": making(2), "many": making(16)}, warm_up_after_s=0
+    )
+    worker.start()
+    try:
+        one, many = put(runtime, people, "one"), put(runtime, people, "many")
+        for job_id in (one, many):
+            until(is_in(runtime, job_id, JobState.COMPLETED))
+    finally:
+        worker.stop()
+    seconds = job_of(runtime, many).device_seconds / job_of(runtime, one).device_seconds
+    assert 4 < seconds < 9, "not shared by the steps"
+
+
 def test_claims_follow_what_the_engine_can_take(runtime: Runtime, people: People, start_worker: StartWorker) -> None:
     """As many at once as the engine says at that moment; the rest stays in the queue, where others may pass it."""
     engine = Elastic(room=3)

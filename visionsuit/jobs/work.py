@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from visionsuit.core.actor import SYSTEM
@@ -28,14 +29,25 @@ class WorkStopped(Exception):
     """The job was cancelled, or the worker is to stop."""
 
 
+@dataclass(slots=True)
+class _Share:
+    """What one job has had of the device. `size`: pixels, whose steps take the longer the more they are."""
+
+    size: int
+    seconds: float = 0.0
+    step: int = 0
+    settled: int = 0
+    waits: bool = False
+
+
 class DeviceClock:
-    """Shares the device's busy time out among the jobs that are on it: n at once are charged 1/n each, those that wait
-    for others nothing."""
+    """Shares the device's busy time out among the jobs that are on it: by the steps that each made meanwhile, times
+    pixels. Who made none (its model is loaded, its pictures are decoded) pays as much as the least of the others; who
+    waits for others pays nothing."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._on_device: dict[int, float] = {}
-        self._waiting: set[int] = set()
+        self._shares: dict[int, _Share] = {}
         self._since = time.monotonic()
 
     @contextmanager
@@ -44,30 +56,37 @@ class DeviceClock:
         key = id(work)
         with self._lock:
             self._settle()
-            self._on_device[key] = 0.0
+            self._shares[key] = _Share(max(1, work.claim.pace_size))
         try:
             yield
         finally:
             with self._lock:
                 self._settle()
-                work.device_seconds = self._on_device.pop(key)
-                self._waiting.discard(key)
+                work.device_seconds = self._shares.pop(key).seconds
 
-    def note(self, work: "Work", *, waits: bool) -> bool:
-        """Whether `work`, which is on the device, waits for others there. Answers whether that is new."""
+    def note(self, work: "Work", step: int, *, waits: bool) -> bool:
+        """`work`, which is on the device, has made so many steps, of all its pictures; whether it waits for others
+        there. Answers whether that is new."""
         with self._lock:
-            key = id(work)
-            if key not in self._on_device or waits == (key in self._waiting):
+            share = self._shares.get(id(work))
+            if share is None:
+                return False
+            share.step = step
+            if waits == share.waits:
                 return False
             self._settle()
-            (self._waiting.add if waits else self._waiting.discard)(key)
+            share.waits = waits
             return True
 
     def _settle(self) -> None:
         now = time.monotonic()
-        busy = self._on_device.keys() - self._waiting
-        for key in busy:
-            self._on_device[key] += (now - self._since) / len(busy)
+        shares = [share for share in self._shares.values() if not share.waits]
+        made = [max(0, share.step - share.settled) * share.size for share in shares]
+        least = min((work for work in made if work), default=1)
+        parts = [work or least for work in made]
+        for share, part in zip(shares, parts, strict=True):
+            share.seconds += (now - self._since) * part / sum(parts)
+            share.settled = share.step
         self._since = now
 
 
@@ -111,7 +130,7 @@ class Work:
         message = {"phase": phase, "step": step, "steps": steps, **extra}
         publish_progress(self.runtime.bus, self.claim.public_id, message)
         now = time.monotonic()
-        if not self._clock.note(self, waits=phase == Phase.WAITING) and now - self._written < _WRITE_EVERY_S:
+        if not self._clock.note(self, step, waits=phase == Phase.WAITING) and now - self._written < _WRITE_EVERY_S:
             return
         self._written = now
         try:
