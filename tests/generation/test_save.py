@@ -1,6 +1,8 @@
 """Pictures of a render become image pages in galleries."""
 
 import threading
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -13,12 +15,13 @@ from visionsuit.core.errors import AppError, Conflict, InvalidInput, NotFound, N
 from visionsuit.galleries.service import create_gallery
 from visionsuit.galleries.tables import Gallery, GalleryItem
 from visionsuit.generation import service
-from visionsuit.generation.save import save
+from visionsuit.generation.save import PageDeleted, save
 from visionsuit.images.tables import Image
 from visionsuit.jobs.worker import Worker
 from visionsuit.objects.tables import StorageObject
 from visionsuit.runtime import Runtime
 from visionsuit.storage.base import Bucket
+from visionsuit.storage.folder import FolderStorage
 from visionsuit.visibility import Visibility
 
 pytestmark = both_databases
@@ -106,6 +109,25 @@ def test_a_deleted_page_can_be_saved_again(site: Runtime, people: People, render
     with site.open_ctx(SYSTEM) as ctx:
         ctx.session.execute(sa.delete(Image).where(sa.column("id") == first.id))
     assert save(site, people.user, render).images[0].id != first.id
+
+
+def test_a_page_that_goes_meanwhile_is_a_conflict(site: Runtime, people: People, render: str) -> None:
+    """Deleted between looking and writing: there is no copy for it."""
+    pictures = show(site, people.user, render).images
+    kept = save(site, people.user, render, image_ids=[pictures[0].id]).images[0]
+
+    class Interfering(FolderStorage):
+        def copy(self, *place: Any) -> None:
+            super().copy(*place)
+            with site.open_ctx(SYSTEM) as ctx:
+                ctx.session.execute(sa.delete(Image).where(sa.column("id") == kept.id))
+
+    storage = Interfering(site.settings.storage_folder)
+    stored = files(site, Bucket.IMAGES)
+    with pytest.raises(PageDeleted):
+        save(replace(site, storage=storage), people.user, render)
+    assert files(site, Bucket.IMAGES) == stored, "copies of nobody stayed"
+    assert len(save(site, people.user, render).images) == 2
 
 
 def test_pages_outlive_the_render(site: Runtime, people: People, render: str) -> None:

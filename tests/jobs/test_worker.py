@@ -245,9 +245,7 @@ def test_who_makes_more_steps_pays_more_of_the_time(runtime: Runtime, people: Pe
 
         return render
 
-    worker = Worker(
-        replace(runtime, engine=Elastic(room=2)), {"one": making(2), "many": making(16)}, warm_up_after_s=0
-    )
+    worker = Worker(replace(runtime, engine=Elastic(room=2)), {"one": making(2), "many": making(16)}, warm_up_after_s=0)
     worker.start()
     try:
         one, many = put(runtime, people, "one"), put(runtime, people, "many")

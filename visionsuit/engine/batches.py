@@ -65,13 +65,14 @@ class Batch:
     Attributes:
         rows: pictures of the next call, in the order of their slots.
         waiting: admitted pictures without a place; they keep all they have got.
+        places: how many pictures share a call just now.
     """
 
     def __init__(
         self, key: BatchKey, model: LoadedModel, cap: int, give_back: Callable[[], bool] = lambda: False
     ) -> None:
         self.key, self.model = key, model
-        self.cap = key.shape.pictures if key.shape else cap
+        self.cap = self.places = key.shape.pictures if key.shape else cap
         self.rows: list[Row] = []
         self.waiting: list[Row] = []
         self._give_back = give_back
@@ -188,8 +189,8 @@ class Batch:
 
     def _shrink(self) -> None:
         """After a call was too large: half of the pictures wait, with all they have got."""
+        # Until memory is tried again, fewer are chosen.
         self.model.loras.sizes.note_too_many(self._size_of(self.rows), len(self.rows))
-        self.cap = max(1, len(self.rows) // 2)
         self._plan = None
         self.model.loras.unet.bind([])
         for row in [*self.rows, *self.waiting]:
@@ -216,8 +217,8 @@ class Batch:
             own.sort(key=lambda row: (row.calls_left, row.number))
             order += [(turn, number, row) for turn, row in enumerate(own)]
         order.sort(key=lambda entry: entry[:2])
-        most = self._most([row for _, _, row in order])
-        chosen = {id(row) for row in self._that_fit([row for _, _, row in order[:most]])}
+        self.places = self._most([row for _, _, row in order])
+        chosen = {id(row) for row in self._that_fit([row for _, _, row in order[: self.places]])}
         out = [row for row in self.rows if id(row) not in chosen]
         joining = [row for row in self.waiting if id(row) in chosen]
         self._keep([row for row in self.rows if id(row) in chosen])

@@ -70,7 +70,7 @@ class DiffusersEngine:
         driver = self._driver
         if driver is None:
             return MAX_BATCH
-        full = any(batch.people >= batch.cap for batch in driver.batches)
+        full = any(batch.people >= batch.places for batch in driver.batches)
         return max(1, min(MAX_BATCH, driver.people)) if full else MAX_BATCH
 
     def start(self) -> None:

@@ -30,6 +30,10 @@ class NothingToSave(Conflict):
     code = "nothing_to_save"
 
 
+class PageDeleted(Conflict):
+    code = "page_deleted"
+
+
 class NoSuchPicture(InvalidInput):
     code = "no_such_picture"
 
@@ -69,6 +73,7 @@ def save(
         GenerationNotFound, GalleryNotFound, NotPermitted
         NothingToSave: the render has no pictures (yet).
         NoSuchPicture: an id in `image_ids` is not of this render.
+        PageDeleted: a page that there was at the beginning.
     """
     if gallery_id and gallery_title:
         raise InvalidInput("Name one gallery, by id or by title.", field="gallery_title")
@@ -76,8 +81,7 @@ def save(
         _, pictures = _choose(ctx, generation_id, image_ids)
         fresh = [picture for picture in pictures if _saved_page(ctx, picture) is None]
         files = {picture.public_id: _files(ctx, picture) for picture in fresh}
-    copies = {public_id: _copy(runtime, originals) for public_id, originals in files.items()}
-    unused = dict(copies)
+    unused = {public_id: _copy(runtime, originals) for public_id, originals in files.items()}
     try:
         with runtime.open_ctx(actor) as ctx:
             generation, pictures = _choose(ctx, generation_id, image_ids, lock=True)
@@ -86,7 +90,9 @@ def save(
             for picture in pictures:
                 page = _saved_page(ctx, picture)
                 if page is None:
-                    page = _make_page(ctx, generation, picture, copies[picture.public_id], visibility)
+                    if picture.public_id not in unused:
+                        raise PageDeleted("A page of this render was deleted just now. Save again to make a new one.")
+                    page = _make_page(ctx, generation, picture, unused[picture.public_id], visibility)
                     del unused[picture.public_id]
                 images.append(page)
             if gallery is not None:
