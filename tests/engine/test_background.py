@@ -25,9 +25,15 @@ LONG = 3000
 Loras = dict[str, list[LoraRef]]
 
 
-def sheet(renderer: Renderer, loras: Loras, model: str = "sd", **changes: Any) -> list[RenderRequest]:  # noqa: F811
-    """Nine pictures that differ in their mixes: a request each, in the background."""
-    weights = [(0.1 * number, 0.4 if number % 2 else 0.0) for number in range(9)]
+def sheet(
+    renderer: Renderer,
+    loras: Loras,  # noqa: F811
+    model: str = "sd",
+    count: int = 4,
+    **changes: Any,
+) -> list[RenderRequest]:
+    """Pictures that differ in their mixes: a request each, in the background."""
+    weights = [(0.1 * number, 0.4 if number % 2 else 0.0) for number in range(count)]
     return [
         request_for(renderer, model, background=True, loras=mix(loras[model], *each), **{"steps": 12, **changes})
         for each in weights
@@ -67,7 +73,6 @@ def comes_and_goes(renderer: Renderer, standing: list[Call], **changes: Any) -> 
         (0, {}),
         (0, {"size": (72, 64)}),
         (0, {"model": "sdxl"}),
-        (4, {"bucket": 4}),
         (4, {"bucket": 2}),
     ],
 )
@@ -130,7 +135,7 @@ def test_one_that_comes_while_people_render_waits_from_the_start(renderer: Rende
 
 
 def test_people_have_all_places(renderer: Renderer, loras: Loras) -> None:  # noqa: F811
-    calls = begun(renderer, sheet(renderer, loras, steps=LONG))
+    calls = begun(renderer, sheet(renderer, loras, count=9, steps=LONG))
     until(lambda: bool(figures(renderer)["batch"] == 8))
     assert renderer.engine.concurrency == 8
     people = [Call(renderer.engine, request_for(renderer, steps=LONG, seeds=(n,))).start() for n in range(8)]
@@ -162,7 +167,7 @@ def test_its_model_makes_room_for_a_persons(
     options: dict[str, Any],
 ) -> None:
     """On a device that holds one."""
-    requests = sheet(renderer, loras, steps=40)
+    requests = sheet(renderer, loras, steps=24)
     expected = [alone(renderer, request)[0] for request in requests]
     [wanted] = alone(renderer, request_for(renderer, "sdxl"))
     ours, device = open_engine(budget=1, **options)
@@ -257,10 +262,10 @@ def test_a_picture_that_is_rendered_whole_is_left_within_a_step(
     engine: DiffusersEngine, models: dict[str, BaseModelInfo], tmp_path: Path
 ) -> None:
     renderer = Renderer(engine, {**models, "flux": read_base_model(make_tiny_flux(tmp_path / "flux"))})
-    request = request_for(renderer, "flux", steps=200, seeds=(1, 2), sampler="euler", schedule="default")
+    request = request_for(renderer, "flux", steps=60, seeds=(1, 2), sampler="euler", schedule="default")
     expected = alone(renderer, request)
-    call = Call(engine, replace(request, background=True)).start().reach(20)
+    call = Call(engine, replace(request, background=True)).start().reach(10)
     assert alone(renderer, request_for(renderer))
-    assert call.seen[-1].step < 200, "its picture was finished first"
+    assert call.seen[-1].step < 60, "its picture was finished first"
     for ours, undisturbed in zip(call.join(), expected, strict=True):
         assert furthest(ours, undisturbed) <= BAR
