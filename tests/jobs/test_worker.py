@@ -284,6 +284,42 @@ def test_claims_follow_what_the_engine_can_take(runtime: Runtime, people: People
         worker.stop()
 
 
+def test_who_comes_from_a_dead_worker_has_the_device_alone(runtime: Runtime, people: People) -> None:
+    """It may have been the reason; those beside it would be counted as often as it, and given up with it."""
+    running: set[int] = set()
+    beside: dict[int, set[int]] = {}
+    go_on = threading.Event()
+
+    def hold(work: Work) -> Finish:
+        running.add(work.claim.job_id)
+        beside[work.claim.job_id] = running - {work.claim.job_id}
+        assert go_on.wait(20)
+        running.discard(work.claim.job_id)
+        return completing(work)
+
+    worker = Worker(replace(runtime, engine=Elastic(room=4)), {"paint": hold}, warm_up_after_s=0)
+    worker.start()
+    try:
+        first = [put(runtime, people), put(runtime, people)]
+        until(lambda: len(running) == 2)
+        with runtime.open_ctx(people.user) as ctx:
+            suspect = queue.defer(ctx, "paint", {}, owner_id=people.user.user_id).id or 0
+            ctx.session.execute(sa.update(Job).where(sa.column("id") == suspect).values(attempts=1))
+        until(is_in(runtime, suspect, JobState.RUNNING))
+        last = put(runtime, people)
+        time.sleep(0.2)
+        assert running == set(first)
+        assert job_of(runtime, last).state == JobState.QUEUED
+        go_on.set()
+        for job_id in (*first, suspect, last):
+            until(is_in(runtime, job_id, JobState.COMPLETED))
+    finally:
+        go_on.set()
+        worker.stop()
+    assert beside[suspect] == set()
+    assert suspect not in beside[last]
+
+
 class Elastic(MockEngine):
     def __init__(self, room: int) -> None:
         super().__init__()

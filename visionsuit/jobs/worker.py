@@ -73,7 +73,8 @@ class Worker:
         self._running_lock = threading.Lock()
         self._clock = DeviceClock()
         self._slots = 0
-        self._claiming = threading.Lock()
+        self._claiming = threading.Condition()
+        self._alone: Claim | None = None
         self._on_device = 0
         self._loaded = ""
         self._keeper = threading.Thread(target=self._keep, name="queue-keeper", daemon=True)
@@ -201,7 +202,8 @@ class Worker:
     def _claim(self) -> Claim | None:
         assert self._life is not None
         with self._claiming:
-            if self._on_device >= max(1, self._runtime.engine.concurrency) or self._found_empty == self._heard:
+            full = self._on_device >= max(1, self._runtime.engine.concurrency)
+            if full or self._alone is not None or self._found_empty == self._heard:
                 return None
             heard = self._heard
             if not self._work_waits():
@@ -212,6 +214,8 @@ class Worker:
             if claim is not None:
                 self._loaded = claim.affinity
                 self._on_device += not claim.is_idle
+                if claim.attempt > 1:
+                    self._alone = claim
             return claim
 
     def _run(self, claim: Claim) -> None:
@@ -222,6 +226,7 @@ class Worker:
         # Pictures that wait for a slow storage fill the memory; the device waits instead.
         self._unsaved.acquire()
         try:
+            self._await_solitude(work)
             with self._clock.busy(work):
                 finish = self._handlers[claim.kind](work)
         except Exception as error:  # whatever went wrong in it, the render gets an end and the thread goes on
@@ -232,9 +237,21 @@ class Worker:
             self._leave_device(claim)
             self._savers.submit(self._finish, work, finish)
 
+    def _await_solitude(self, work: Work) -> None:
+        """A job whose worker died has the device for itself: if it was the reason, it takes nobody with it again."""
+        claim = work.claim
+        if claim is not self._alone:
+            return
+        with self._claiming:
+            while self._on_device > (not claim.is_idle) and not work.is_stopped():
+                self._claiming.wait(_POLL_S)
+
     def _leave_device(self, claim: Claim) -> None:
         with self._claiming:
             self._on_device -= not claim.is_idle
+            if claim is self._alone:
+                self._alone = None
+            self._claiming.notify_all()
         # The engine may take more than one in its place.
         self._hint()
 
