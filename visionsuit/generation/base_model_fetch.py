@@ -132,7 +132,8 @@ class _Download:
             self._fetch(repo, file, place)
             self._done += file.size_bytes
         units = self._total // UNIT_BYTES
-        self._work.progress("registering", units, units)
+        # The list shows afterwards how much it was.
+        self._work.progress("registering", units, units, durable=True)
         return place if index is not None else place / chosen[0].path
 
     def _fetch(self, repo: HubRepo, file: HubFile, place: Path) -> None:

@@ -85,7 +85,7 @@ def render(work: Work) -> Finish:
         raise WorkStopped from error
     stopwatch = Stopwatch()
     #: Of the last step that had one: who asks between two of them sees it too.
-    preview: dict[str, str] = {}
+    preview: dict[str, Any] = {}
 
     def on_progress(progress: Progress) -> None:
         stopwatch.note(progress)

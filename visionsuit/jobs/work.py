@@ -125,12 +125,14 @@ class Work:
                     self._told_to_stop.set()
         return self._told_to_stop.is_set()
 
-    def progress(self, phase: str, step: int, steps: int, **extra: Any) -> None:
-        """Tell listeners; write it down when enough time went by, or the job waits or goes on."""
+    def progress(self, phase: str, step: int, steps: int, *, durable: bool = False, **extra: Any) -> None:
+        """Tell listeners; write it down when enough time went by, or the job waits or goes on, or it is to be
+        `durable`."""
         message = {"phase": phase, "step": step, "steps": steps, **extra}
         publish_progress(self.runtime.bus, self.claim.public_id, message)
         now = time.monotonic()
-        if not self._clock.note(self, step, waits=phase == Phase.WAITING) and now - self._written < _WRITE_EVERY_S:
+        durable = self._clock.note(self, step, waits=phase == Phase.WAITING) or durable
+        if not durable and now - self._written < _WRITE_EVERY_S:
             return
         self._written = now
         try:
