@@ -46,24 +46,22 @@ class Transaction:
         if self._session is not None:
             self._session.flush()
 
-    def commit(self) -> None:
+    @property
+    def _parts(self) -> list[Session | Connection]:
         # A session ends what it began itself; where a statement came first, the connection has to.
-        if self._session is not None:
-            self._session.commit()
-        if self._connection is not None:
-            self._connection.commit()
+        return [part for part in (self._session, self._connection) if part is not None]
+
+    def commit(self) -> None:
+        for part in self._parts:
+            part.commit()
 
     def rollback(self) -> None:
-        if self._session is not None:
-            self._session.rollback()
-        if self._connection is not None:
-            self._connection.rollback()
+        for part in self._parts:
+            part.rollback()
 
     def close(self) -> None:
-        if self._session is not None:
-            self._session.close()
-        if self._connection is not None:
-            self._connection.close()
+        for part in self._parts:
+            part.close()
 
 
 @dataclass(slots=True)

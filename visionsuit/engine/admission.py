@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from visionsuit.engine.base import BUCKETS, EngineError, InitPicture, RenderRequest
+from visionsuit.engine.base import BUCKETS, EngineError, RenderRequest
 from visionsuit.engine.base_models import LoadedModel
 from visionsuit.engine.batches import FIXED_RANKS, BatchKey, FixedShape
 from visionsuit.engine.conditioning import encode
@@ -19,7 +19,7 @@ def check(request: RenderRequest, model: LoadedModel | WholeModel) -> None:
     """Raises: EngineError for what this model cannot render."""
     if isinstance(model, WholeModel):
         model.check(request)
-        _check_begin(request)
+        _check_init(request)
         return
     factor = model.size_step
     if request.width % factor or request.height % factor or min(request.width, request.height) < factor:
@@ -28,18 +28,16 @@ def check(request: RenderRequest, model: LoadedModel | WholeModel) -> None:
         )
     if request.bucket not in (0, *BUCKETS):
         raise EngineError(f"A bucket holds {', '.join(map(str, BUCKETS))} pictures, not {request.bucket}.")
-    _check_begin(request)
+    _check_init(request)
     if request.variation is not None and len(request.variation.seeds) != len(request.seeds):
         raise EngineError("A variation needs a seed for every picture.")
 
 
-def _check_begin(request: RenderRequest) -> None:
-    if request.init is not None:
-        _check_init(request.init, (request.height, request.width), len(request.seeds))
-
-
-def _check_init(init: InitPicture, size: tuple[int, int], seeds: int) -> None:
-    shapes = ((*size, 3), (seeds, *size, 3))
+def _check_init(request: RenderRequest) -> None:
+    init, size = request.init, (request.height, request.width)
+    if init is None:
+        return
+    shapes = ((*size, 3), (len(request.seeds), *size, 3))
     if init.pixels.dtype != np.uint8 or init.pixels.shape not in shapes:
         raise EngineError(
             f"What to begin with must be uint8 of the shape {shapes[0]} or {shapes[1]}, not {init.pixels.shape}."
