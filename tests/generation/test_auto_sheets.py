@@ -213,15 +213,21 @@ def test_it_goes_with_its_card(
     assert left(user.runtime) == [0, 0, 0]
 
 
+def begun(user: Site, engine: MockEngine, start_worker: Callable[[], Worker]) -> tuple[str, Worker]:  # noqa: F811
+    """A card whose sheet runs, slowly, and who runs it."""
+    engine.step_delay_s = 0.02
+    card = upload(user)
+    worker = start_worker()
+    until(lambda: sheets(user, card)[0]["status"] == "running")
+    return card, worker
+
+
 def test_its_card_goes_while_it_runs(
     user: Site,  # noqa: F811
     engine: MockEngine,
     start_worker: Callable[[], Worker],
 ) -> None:
-    engine.step_delay_s = 0.02
-    card = upload(user)
-    start_worker()
-    until(lambda: sheets(user, card)[0]["status"] == "running")
+    card, _ = begun(user, engine, start_worker)
     assert user.client.delete(f"/api/models/{card}", headers=user.headers).status_code == 204
     with user.runtime.open_ctx(SYSTEM, read_only=True) as ctx:
         job = ctx.session.exec(select(Job)).one()
@@ -241,10 +247,7 @@ def test_it_outlives_a_restart(
     engine: MockEngine,
     start_worker: Callable[[], Worker],
 ) -> None:
-    engine.step_delay_s = 0.02
-    card = upload(user)
-    first = start_worker()
-    until(lambda: sheets(user, card)[0]["status"] == "running")
+    card, first = begun(user, engine, start_worker)
     first.stop()
     assert sheets(user, card)[0]["status"] == "queued"
     engine.step_delay_s = 0
@@ -270,10 +273,7 @@ def test_it_stands_while_people_render(
     engine: MockEngine,
     start_worker: Callable[[], Worker],
 ) -> None:
-    engine.step_delay_s = 0.02
-    card = upload(user)
-    start_worker()
-    until(lambda: sheets(user, card)[0]["status"] == "running")
+    card, _ = begun(user, engine, start_worker)
     sheet = str(sheets(user, card)[0]["generation_id"])
     until(lambda: show(user.runtime, user.actor, sheet).step > 0)
     other = submit(user.runtime, people.user, order(steps=150))
