@@ -9,19 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusion3Pipeline
+from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from tests.engine.conftest import Renderer
 from tests.engine.tiny import make_lora, make_tiny_sd
 from tests.engine.tiny_sd3 import make_tiny_sd3
-from visionsuit.engine.base import EngineError, Family, IncompatibleLora, LoraRef, ModelUnloadable
+from visionsuit.engine.base import EngineError, Family, IncompatibleLora, LoraRef
 from visionsuit.engine.catalog import read_base_model
 from visionsuit.engine.compat import check_lora, read_base_shapes
 from visionsuit.engine.diffusers_engine import DiffusersEngine
 from visionsuit.engine.header import read_header
 from visionsuit.engine.lora_names import Component
+from visionsuit.engine.samplers import create_scheduler
 
 EULER = {"sampler": "euler", "schedule": "default"}
 
@@ -33,6 +34,10 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def plain(folder: Path) -> Any:
+    return load_plain_sd3(folder)
+
+
+def load_plain_sd3(folder: Path) -> Any:
     absent = {} if (folder / "text_encoder_3").is_dir() else {"text_encoder_3": None, "tokenizer_3": None}
     pipeline = StableDiffusion3Pipeline.from_pretrained(
         folder, dtype=torch.float32, local_files_only=True, feature_extractor=None, image_encoder=None, **absent
@@ -142,6 +147,32 @@ def test_what_it_says_of_itself(folder: Path, renderer: Renderer) -> None:
         renderer("sd3", size=(72, 64), **EULER)
     with pytest.raises(EngineError, match="sampled with Euler"):
         renderer("sd3", sampler="dpmpp_2m")
-    (folder / "scheduler" / "scheduler_config.json").write_text('{"use_dynamic_shifting": true}')
-    with pytest.raises(ModelUnloadable, match="shifts its timesteps"):
-        read_base_model(folder)
+
+
+SHIFTING = {
+    "use_dynamic_shifting": True, "base_image_seq_len": 4, "max_image_seq_len": 64, "base_shift": 0.2, "max_shift": 3.0
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def shifting(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """It shifts its timesteps by the picture's size."""
+    folder = make_tiny_sd3(tmp_path_factory.mktemp("shifting") / "sd3")
+    FlowMatchEulerDiscreteScheduler(**SHIFTING).save_pretrained(folder / "scheduler")
+    return folder
+
+
+@pytest.mark.parametrize("width", [32, 64, 128])
+def test_timesteps_shifted_by_the_size_are_diffusers_own(engine: DiffusersEngine, shifting: Path, width: int) -> None:
+    renderer, plain = Renderer(engine, {"sd3": read_base_model(shifting)}), load_plain_sd3(shifting)
+    [ours] = renderer("sd3", "a cat", steps=3, size=(width, 64), **EULER)
+    assert furthest(ours, reference(plain, "a cat", num_inference_steps=3, width=width)) <= 2
+    plain.scheduler = FlowMatchEulerDiscreteScheduler()
+    assert furthest(ours, reference(plain, "a cat", num_inference_steps=3, width=width)) > 2
+
+
+def test_a_pipeline_that_says_nothing_of_the_size_is_refused_in_words() -> None:
+    """As those do that are rendered whole and know no such shift."""
+    scheduler = create_scheduler({"_class_name": "FlowMatchEulerDiscreteScheduler", **SHIFTING}, "euler", "default")
+    with pytest.raises(EngineError, match="shifts its timesteps by the picture's size"):
+        scheduler.set_timesteps(4)

@@ -162,7 +162,7 @@ def _read_base_model(folder: Path, key: str) -> BaseModelInfo:
             raise ModelUnloadable(f"{folder.name} has no safetensors weights in {part}/.")
     scheduler = _read_json(folder, "scheduler/scheduler_config.json") or {}
     tokenizer = _read_json(folder, "tokenizer/tokenizer_config.json") or {}
-    if scheduler.get("use_dynamic_shifting"):
+    if scheduler.get("use_dynamic_shifting") and family is not Family.SD3:
         raise ModelUnloadable(f"{folder.name} shifts its timesteps by the picture's size, which is not known here.")
     sample, factor = unet.get("sample_size"), _factor(vae)
     patch = _positive(unet.get("patch_size"), 1) if family is Family.SD3 else 1

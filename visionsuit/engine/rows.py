@@ -50,7 +50,8 @@ class Row:
         self._previewed_at = 0.0
         self._scheduler = create_scheduler(model.scheduler_config, request.sampler, request.schedule)
         # Timesteps stay on the CPU: schedulers look them up, which would wait for the device each time.
-        timesteps = start_scheduler(self._scheduler, request.steps, _CPU)
+        patches = (request.height // model.size_step) * (request.width // model.size_step)
+        timesteps = start_scheduler(self._scheduler, request.steps, _CPU, patches)
         skipped = (request.steps - self._steps) * self._scheduler.order
         self.timesteps = timesteps[skipped:]
         # On the CPU, in fp32: the same seed gives the same noise on every device and in every number format.

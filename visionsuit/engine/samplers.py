@@ -16,7 +16,7 @@ from diffusers import (
 )
 
 from visionsuit.engine.base import SAMPLERS, SCHEDULES, EngineError
-from visionsuit.engine.flow_schedulers import create_flow_scheduler, is_flow
+from visionsuit.engine.flow_schedulers import FlowEuler, create_flow_scheduler, is_flow, size_shift
 
 _CLASSES: dict[str, tuple[type, dict[str, Any]]] = {
     "dpmpp_2m": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "solver_order": 2}),
@@ -63,9 +63,15 @@ def create_scheduler(config: dict[str, Any], sampler: str, schedule: str) -> Any
     return scheduler
 
 
-def start_scheduler(scheduler: Any, steps: int, device: torch.device) -> Any:
-    """Set `steps` and return the timesteps, [n]; samplers of second order have more than one model call a step."""
-    if isinstance(scheduler, LCMScheduler):
+def start_scheduler(scheduler: Any, steps: int, device: torch.device, patches: int = 0) -> Any:
+    """Set `steps` and return the timesteps, [n]; samplers of second order have more than one model call a step.
+
+    Args:
+        patches: of the picture, for models that shift their timesteps by its size.
+    """
+    if isinstance(scheduler, FlowEuler):
+        scheduler.set_timesteps(steps, device=device, mu=size_shift(scheduler, patches))
+    elif isinstance(scheduler, LCMScheduler):
         # Its distilled schedule has 50 steps; more of them need a finer one.
         scheduler.set_timesteps(steps, device=device, original_inference_steps=max(50, steps))
     else:
