@@ -1,9 +1,16 @@
 import json
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from diffusers import (
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
 
 from tests.engine.conftest import Renderer
 from tests.engine.plain import load_plain, render_plain
@@ -131,10 +138,49 @@ def test_no_sampler_cuts_latents_off(renderer: Renderer, sampler: str) -> None:
 @pytest.mark.parametrize("schedule", [name for name in SCHEDULES if name != "default"])
 def test_a_schedule_takes_the_place_of_the_models_own(schedule: str) -> None:
     """Diffusers refuses two spacings at once."""
-    config = dict(load_plain(DEMO).scheduler.config) | {"use_beta_sigmas": True}
-    scheduler = create_scheduler(config, "dpmpp_2m", schedule)
-    assert not scheduler.config.use_beta_sigmas
-    assert len(start_scheduler(scheduler, 5, torch.device("cpu"))) == 5
+    spacings = ("karras", "exponential", "beta")
+    for own in spacings:
+        config = dict(load_plain(DEMO).scheduler.config) | {f"use_{own}_sigmas": True}
+        scheduler = create_scheduler(config, "dpmpp_2m", schedule)
+        used = [name for name in spacings if scheduler.config[f"use_{name}_sigmas"]]
+        assert used == [name for name in spacings if name == schedule]
+        assert len(start_scheduler(scheduler, 5, torch.device("cpu"))) == 5
+
+
+BETA = {
+    "euler": EulerDiscreteScheduler,
+    "heun": HeunDiscreteScheduler,
+    "dpmpp_2m": DPMSolverMultistepScheduler,
+    "unipc": UniPCMultistepScheduler,
+}
+
+
+@pytest.fixture(scope="module")
+def beta(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose own spacing is Beta."""
+    folder = make_tiny_sd(tmp_path_factory.mktemp("beta") / "beta")
+    path = folder / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"use_beta_sigmas": True}))
+    return folder
+
+
+@pytest.mark.parametrize("sampler", BETA)
+def test_beta_is_diffusers_own(engine: DiffusersEngine, beta: Path, sampler: str) -> None:
+    renderer, plain = Renderer(engine, {"beta": read_base_model(beta)}), load_plain(beta)
+    original = plain.scheduler
+    pictures = []
+    for spaced in (True, False):
+        plain.scheduler = BETA[sampler].from_config({**original.config, "use_beta_sigmas": spaced})
+        image = plain(
+            "red heart", num_inference_steps=4, guidance_scale=4.0, height=64, width=64, output_type="np",
+            generator=torch.Generator().manual_seed(7),
+        ).images[0]  # fmt: skip
+        pictures.append((image * 255).round().astype(np.int16))
+    plain.scheduler = original
+    for schedule in ("default", "beta"):
+        [ours] = renderer("beta", sampler=sampler, schedule=schedule)
+        assert furthest(ours, pictures[0]) <= 2
+    assert furthest(*pictures) > 2
 
 
 def test_progress_counts_steps_over_all_pictures(renderer: Renderer) -> None:

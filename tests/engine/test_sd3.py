@@ -171,6 +171,16 @@ def test_timesteps_shifted_by_the_size_are_diffusers_own(engine: DiffusersEngine
     assert furthest(ours, reference(plain, "a cat", num_inference_steps=3, width=width)) > 2
 
 
+def test_other_spacings_are_diffusers_own(renderer: Renderer, plain: Any) -> None:
+    original = plain.scheduler
+    for schedule in ("karras", "exponential", "beta"):
+        [ours] = renderer("sd3", "a cat", sampler="euler", schedule=schedule)
+        options = {f"use_{schedule}_sigmas": True}
+        plain.scheduler = FlowMatchEulerDiscreteScheduler.from_config(original.config, **options)
+        assert furthest(ours, reference(plain, "a cat")) <= 2, schedule
+    plain.scheduler = original
+
+
 def test_a_pipeline_that_says_nothing_of_the_size_is_refused_in_words() -> None:
     """As those do that are rendered whole and know no such shift."""
     scheduler = create_scheduler({"_class_name": "FlowMatchEulerDiscreteScheduler", **SHIFTING}, "euler", "default")

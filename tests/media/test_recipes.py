@@ -68,6 +68,9 @@ def test_a1111_of_old_puts_the_schedule_into_the_sampler() -> None:
     recipe = read_a1111("cat\nSteps: 20, Sampler: DPM++ 2M Karras, CFG scale: 7, Seed: 1, Size: 512x512")
     assert recipe is not None
     assert (recipe.sampler, recipe.schedule) == ("DPM++ 2M", "Karras")
+    recipe = read_a1111("cat\nSteps: 20, Sampler: DPM++ 2M Beta, CFG scale: 7, Seed: 1, Size: 512x512")
+    assert recipe is not None
+    assert (recipe.sampler, recipe.schedule) == ("DPM++ 2M", "Beta")
 
 
 @pytest.mark.parametrize("with_workflow", [True, False])

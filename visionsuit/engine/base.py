@@ -74,6 +74,7 @@ SCHEDULES: dict[str, str] = {
     "normal": "Normal",
     "karras": "Karras",
     "exponential": "Exponential",
+    "beta": "Beta",
     "trailing": "Trailing",
 }
 

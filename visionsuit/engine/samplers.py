@@ -40,6 +40,7 @@ _SCHEDULES: dict[str, dict[str, Any]] = {
     "normal": {"timestep_spacing": "linspace", **_SPACINGS},
     "karras": {**_SPACINGS, "use_karras_sigmas": True},
     "exponential": {**_SPACINGS, "use_exponential_sigmas": True},
+    "beta": {**_SPACINGS, "use_beta_sigmas": True},
     "trailing": {"timestep_spacing": "trailing", **_SPACINGS},
 }
 

@@ -14,7 +14,7 @@ _NEGATIVE = "Negative prompt:"
 _PAIR = re.compile(r'\s*([A-Za-z][\w \-/]{0,60}):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 _TAG = re.compile(r"<(?:lora|lyco):([^<>:]{1,200})(?::([^<>:]{1,20}))?(?::([^<>:]{1,20}))?>")
 _SIZE = re.compile(r"(\d{1,6})\s*x\s*(\d{1,6})")
-_SCHEDULES = ("Karras", "Exponential", "Normal", "Trailing")
+_SCHEDULES = ("Karras", "Exponential", "Beta", "Normal", "Trailing")
 
 
 def read_a1111(text: str) -> Recipe | None:
