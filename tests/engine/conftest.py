@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.engine.tiny import DEMO, make_tiny_sd, make_tiny_sdxl
+from tests.engine.tiny_flux import make_tiny_flux
 from visionsuit.engine.base import LoraRef, Progress, RenderRequest
 from visionsuit.engine.catalog import BaseModelInfo, read_base_model
 from visionsuit.engine.diffusers_engine import DiffusersEngine
@@ -23,13 +24,19 @@ def engine() -> Iterator[DiffusersEngine]:
 
 
 @pytest.fixture(scope="session")
-def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, BaseModelInfo]:
+def flux(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_flux(tmp_path_factory.mktemp("whole") / "flux")
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory, flux: Path) -> dict[str, BaseModelInfo]:
     folder = tmp_path_factory.mktemp("models")
     return {
         "sd": read_base_model(make_tiny_sd(folder / "sd")),
         "sdxl": read_base_model(make_tiny_sdxl(folder / "sdxl")),
         "inpainting": read_base_model(make_tiny_sd(folder / "inpainting", inpainting=True)),
         "demo": read_base_model(DEMO),
+        "flux": read_base_model(flux),
     }
 
 

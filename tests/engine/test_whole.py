@@ -3,7 +3,6 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from diffusers import DiffusionPipeline
 
 from tests.engine.conftest import Renderer
 from tests.engine.tiny import make_lora, make_tiny_sd
-from tests.engine.tiny_flux import make_tiny_flux
 from visionsuit.engine.base import (
     EngineError,
     Family,
@@ -22,22 +20,10 @@ from visionsuit.engine.base import (
     Progress,
     RenderCancelled,
 )
-from visionsuit.engine.catalog import read_base_model
 from visionsuit.engine.compat import check_lora
-from visionsuit.engine.diffusers_engine import DiffusersEngine
 from visionsuit.engine.header import read_header
 
 EULER = {"sampler": "euler", "schedule": "default"}
-
-
-@pytest.fixture(scope="module")
-def flux(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_flux(tmp_path_factory.mktemp("whole") / "flux")
-
-
-@pytest.fixture
-def renderer(engine: DiffusersEngine, flux: Path, models: Any) -> Renderer:
-    return Renderer(engine, {"flux": read_base_model(flux), **models})
 
 
 def test_the_picture_is_the_pipelines_own(renderer: Renderer, flux: Path) -> None:

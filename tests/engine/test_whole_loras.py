@@ -21,27 +21,15 @@ from tests.engine.conftest import Renderer
 from tests.engine.test_batching import alone, furthest, request_for
 from tests.engine.test_init import left_half, scene
 from tests.engine.test_whole import EULER
-from tests.engine.tiny_flux import make_flux_lora, make_tiny_flux
+from tests.engine.tiny_flux import make_flux_lora
 from visionsuit.engine.base import InitPicture, LoraRef, LoraUnloadable, RenderCancelled
-from visionsuit.engine.catalog import read_base_model
 from visionsuit.engine.change_sizes import measure
 from visionsuit.engine.compat import check_lora, describe_lora, read_base_shapes
-from visionsuit.engine.diffusers_engine import DiffusersEngine
 from visionsuit.engine.header import read_header
 from visionsuit.engine.whole import WholeModel
 from visionsuit.engine.whole_loras import MOST_KEPT
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
-
-
-@pytest.fixture(scope="module")
-def flux(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_flux(tmp_path_factory.mktemp("whole_loras") / "flux")
-
-
-@pytest.fixture
-def renderer(engine: DiffusersEngine, flux: Path, models: Any) -> Renderer:
-    return Renderer(engine, {"flux": read_base_model(flux), **models})
 
 
 def lora(path: Path, flux: Path, weight: float = 1.0, text: float | None = None, **options: Any) -> LoraRef:
@@ -233,11 +221,11 @@ def broken(tmp_path: Path, flux: Path) -> dict[str, tuple[Path, str]]:
         "nan": (good | {first: good[first] * float("nan")}, "holds values that are no numbers"),
         "wide": (wide, "takes 64 inputs where the base model has 32"),
         "half": ({name: own for name, own in good.items() if "lora_A" in name}, "only one half of its pair"),
-        "dora": (good | {f"{other}.lora_magnitude_vector": torch.ones(32)}, "changed as a DoRA"),
+        "dora": (good | {f"{other}.lora_magnitude_vector": torch.ones(31)}, "has 31 magnitudes, which fit neither"),
         "loha": (
             {f"{other}.hada_{part}": torch.ones(*size) for part, size in
-             (("w1_a", (32, 2)), ("w1_b", (2, 32)), ("w2_a", (32, 2)), ("w2_b", (2, 32)))},
-            "changed as a LoHa",
+             (("w1_a", (32, 2)), ("w1_b", (2, 32)), ("w2_a", (32, 2)), ("w2_b", (2, 31)))},
+            "matrices that make no whole",
         ),
         "elsewhere": ({name.replace("blocks.0", "blocks.7"): own for name, own in good.items()}, "are not in the base"),
         "words": (
@@ -269,11 +257,13 @@ def test_a_bad_file_harms_nobody(renderer: Renderer, flux: Path, tmp_path: Path)
         with ThreadPoolExecutor(1) as threads:
             other = threads.submit(beside)
             begun.wait(30)
-            for name, (path, said) in broken(tmp_path, flux).items():
-                sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-                with pytest.raises(LoraUnloadable, match=f"{name}.safetensors.*{said}"):
-                    renderer("flux", loras=[good, LoraRef(sha256, path, 1.0)], **EULER)
-            ended.set()
+            try:
+                for name, (path, said) in broken(tmp_path, flux).items():
+                    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+                    with pytest.raises(LoraUnloadable, match=f"{name}.safetensors.*{said}"):
+                        renderer("flux", loras=[good, LoraRef(sha256, path, 1.0)], **EULER)
+            finally:
+                ended.set()
             assert all(np.array_equal(picture, first[0]) for picture in other.result())
         with pytest.raises(LoraUnloadable, match="not the file that its checksum names"):
             renderer("flux", loras=[LoraRef("0" * 64, good.path, 1.0)], **EULER)

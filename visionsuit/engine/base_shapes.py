@@ -24,6 +24,9 @@ FAMILY_LABELS = {
     Family.FLUX: "Flux",
     Family.OTHER: "another architecture",
 }
+#: Ends of the names of those weights of two dimensions that are no layer's.
+_EMBEDDINGS = ("_embedding", "shared", "embed_tokens", "relative_attention_bias")
+_T5_LAYER = "encoder.block.0.layer.0.SelfAttention.q"
 _WEIGHT_FILES = ("diffusion_pytorch_model", "model")
 
 
@@ -32,15 +35,15 @@ class BaseShapes:
     """A base model as LoRAs see it: the weight shape of every module that could be adapted, per component.
 
     Attributes:
-        pairs_only: it takes pairs of matrices, and no other kind of change.
         shares: for names of modules that are several in the base model: which of their outputs is which.
+        aliases: names that trainers give to a component, beside its own.
     """
 
     family: Family
     index: ModuleIndex
     cross_attention: int | None
-    pairs_only: bool = False
     shares: Mapping[str, tuple[Share, ...]] = field(default_factory=dict)
+    aliases: Mapping[Component, Component] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -48,11 +51,14 @@ class BaseShapes:
             return FAMILY_LABELS[self.family]
         return f"{width_label(self.cross_attention)} ({self.cross_attention})"
 
+    def component(self, spoken: Component) -> Component:
+        """Which one of the base model's is meant."""
+        return self.aliases.get(spoken, spoken)
+
     def places(self, component: Component, name: str) -> list[tuple[Component, Share]]:
         """Which layers of the base model a module means, by the one name that each of them has, and which rows of the
         module's outputs are theirs."""
-        if component is Component.UNET and Component.TRANSFORMER in self.index.shapes:
-            component = Component.TRANSFORMER
+        component = self.component(component)
         all_rows = Share(name, ((0, self.index.shapes[component][name][0]),))
         return [(component, share) for share in self.shares.get(name, (all_rows,))]
 
@@ -97,18 +103,27 @@ def _read_base_shapes(folder: Path, stamps: tuple[tuple[str, int, int], ...]) ->
 
 def _shapes_of_whole(name: str, shapes: Mapping[Component, dict[str, Shape]], width: int | None) -> BaseShapes:
     taken = {
-        # Of words' embeddings a LoRA has another form.
-        component: {name: shape for name, shape in modules.items() if not name.endswith("_embedding")}
+        # Of words' and places' embeddings a LoRA has another form.
+        component: {name: shape for name, shape in modules.items() if not name.endswith(_EMBEDDINGS)}
         for component, modules in shapes.items()
         if component in WHOLE[name].loras
     }
     fused = fused_layers(taken.get(Component.TRANSFORMER, {}))
+    aliases: dict[Component, Component] = {}
     if Component.TRANSFORMER in taken:
         # kohya calls every denoiser a UNet.
-        named = taken[Component.TRANSFORMER] | {own: layer.shape for own, layer in fused.items()}
-        taken |= {Component.TRANSFORMER: named, Component.UNET: named}
+        taken[Component.TRANSFORMER] |= {own: layer.shape for own, layer in fused.items()}
+        aliases[Component.UNET] = Component.TRANSFORMER
+    for component, modules in taken.items():
+        if _T5_LAYER in modules:
+            # Trainers count the text encoders of SD 3, where T5 is the third, or those that there are. T5's layers
+            # have names that no other encoder's have.
+            counted = (Component.TEXT_ENCODER_2, Component.TEXT_ENCODER_3)
+            aliases |= {other: component for other in counted if other not in taken}
+    taken |= {other: taken[component] for other, component in aliases.items()}
     shares = {own: layer.shares for own, layer in fused.items()}
-    return BaseShapes(PIPELINES.get(name, Family.OTHER), ModuleIndex(taken), width, pairs_only=True, shares=shares)
+    family = PIPELINES.get(name, Family.OTHER)
+    return BaseShapes(family, ModuleIndex(taken), width, shares=shares, aliases=aliases)
 
 
 @lru_cache(maxsize=32)

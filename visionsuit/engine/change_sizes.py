@@ -82,10 +82,11 @@ class _File:
         found = read_matrices(module, name, self._tensors, self._configs[layer[0]], self.name)
         if found is None:
             return None
+        whole = self._shapes[layer[0]][name]
         if not isinstance(found, RawPair):
-            return found.delta(torch.empty(shape), 1.0).flatten(1)
-        rank = found.down.shape[0]
-        outputs = self._shapes[layer[0]][name][0]
+            change = found.delta(torch.empty(whole), 1.0).flatten(1)
+            return change if rows is None else torch.cat([change[first:end] for first, end in rows])
+        rank, outputs = found.down.shape[0], whole[0]
         down, up = found.down.reshape(rank, prod(shape[1:])), found.up.reshape(outputs, rank)
         if rows is not None:
             up = torch.cat([up[first:end] for first, end in rows])

@@ -20,17 +20,6 @@ from visionsuit.engine.lora_names import Component, LoraModule, Part, Shape, par
 
 __all__ = ["BaseShapes", "LoraFit", "check_lora", "describe_lora", "guess_kind", "read_base_shapes"]
 
-_PAIR = frozenset({Part.DOWN, Part.UP, Part.MID, Part.ALPHA})
-_KIND_LABELS = {
-    Part.BIAS: "a difference of its bias",
-    Part.DORA: "a DoRA",
-    Part.FULL: "a full difference",
-    Part.LOHA: "a LoHa",
-    Part.LOKR: "a LoKr",
-    Part.OFT: "an OFT",
-    Part.RESCALE: "an OFT",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class LoraFit:
@@ -88,8 +77,6 @@ def _match(modules: list[LoraModule], tensors: Mapping[str, TensorInfo], base: B
             matches.absent.append(module)
             continue
         problem = _misfit(module, tensors, base.index.shapes[module.component][name])
-        if base.pairs_only and not problem and (others := module.keys.keys() - _PAIR):
-            problem = f"is changed as {_KIND_LABELS[min(others)]}, and such a base model takes plain LoRAs only"
         if problem:
             raise IncompatibleLora(
                 f"{_made_for(tensors, modules)}, the base model is {base.label}: layer {name} {problem}."

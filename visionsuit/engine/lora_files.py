@@ -39,7 +39,7 @@ def read_lora(lora: LoraRef, base: BaseShapes) -> LoraFile:
     Raises:
         LoraUnloadable: the file is broken, not the one that its hash names, or made for another model.
     """
-    return read_checked(lora, lambda file, label: _read(file, base, label))
+    return read_checked(lora, lambda file, label: read_file(file, base, label))
 
 
 def read_checked(lora: LoraRef, parse: Callable[[TensorFile, str], _T]) -> _T:
@@ -61,7 +61,12 @@ def read_checked(lora: LoraRef, parse: Callable[[TensorFile, str], _T]) -> _T:
         raise LoraUnloadable(f"{label} cannot be read: {error}") from error
 
 
-def _read(file: TensorFile, base: BaseShapes, label: str) -> LoraFile:
+def read_file(file: TensorFile, base: BaseShapes, label: str) -> LoraFile:
+    """
+    Raises:
+        IncompatibleLora: it was made for another model.
+        LoraUnloadable: values that are no numbers; `label` says whose.
+    """
     fit, configs = check_lora(file.tensors, base), adapter_configs(file.header, base)
     found = LoraFile()
     for module, name in fit.fitting:

@@ -83,6 +83,7 @@ _DOTTED_PREFIXES: tuple[tuple[str, Component], ...] = (
     ("text_encoder_2.", Component.TEXT_ENCODER_2),
     ("text_encoder_3.", Component.TEXT_ENCODER_3),
     ("text_encoders.clip_l.transformer.", Component.TEXT_ENCODER),
+    ("text_encoders.t5xxl.transformer.", Component.TEXT_ENCODER_3),
     ("transformer.", Component.TRANSFORMER),
     ("diffusion_model.", Component.TRANSFORMER),
 )

@@ -7,12 +7,14 @@ from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
+from transformers import T5EncoderModel
 
 from visionsuit.engine.base import BaseModelRef, EngineError, Family, Picture, RenderCancelled, RenderRequest
 from visionsuit.engine.base_shapes import read_base_shapes
 from visionsuit.engine.catalog import BaseModelInfo
 from visionsuit.engine.devices import Device
 from visionsuit.engine.flow_schedulers import is_flow
+from visionsuit.engine.lora_names import Component
 from visionsuit.engine.prompt_cache import PromptCache
 from visionsuit.engine.prompt_syntax import plain_text
 from visionsuit.engine.residence import PipelineResidence
@@ -63,8 +65,11 @@ class WholeModel:
             LoraUnloadable: it does not go into this pipeline.
             EngineError: a sampler that the pipeline does not go with.
         """
+        with self.loras.under(ticket.request.loras, ticket.packs or {}):
+            return self._render(ticket, number)
+
+    def _render(self, ticket: Ticket, number: int) -> Picture:
         request = ticket.request
-        self.loras.use(request.loras, ticket.packs or {})
         pipeline = self.siblings.of(request.init)
 
         def on_step(_: Any, step: int, timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -108,10 +113,16 @@ def load_whole(ref: BaseModelRef, info: BaseModelInfo, device: Device, dtype: to
         ref.path, torch_dtype=dtype, local_files_only=True, use_safetensors=True, **_absent(index)
     )
     kind, residence = WHOLE[index["_class_name"]], PipelineResidence(pipeline, device)
-    packs = AdapterPacks(read_base_shapes(ref.path), dtype, device.lora_budget())
+    packs = AdapterPacks(read_base_shapes(ref.path), _loaded(pipeline, kind), dtype, device.lora_budget())
     loras = WholeLoras(info.label, pipeline, kind.loras, residence, packs, device)
     siblings = Siblings(pipeline, kind)
     return WholeModel(ref.key, info.label, info.family, kind, siblings, info.size_step, residence, loras)
+
+
+def _loaded(pipeline: Any, kind: WholeKind) -> frozenset[Component]:
+    """Components whose pairs of matrices the pipeline's loader takes; of text encoders it knows CLIP alone."""
+    names = [name for name in kind.loras if name in getattr(pipeline, "_lora_loadable_modules", ())]
+    return frozenset(Component(name) for name in names if not isinstance(getattr(pipeline, name), T5EncoderModel))
 
 
 def _absent(index: dict[str, Any]) -> dict[str, None]:

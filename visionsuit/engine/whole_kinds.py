@@ -10,7 +10,7 @@ from visionsuit.engine.base import Ability
 class WholeKind:
     """
     Attributes:
-        loras: components whose layers diffusers' loader adapts; none where it has no loader.
+        loras: components whose layers LoRAs change; none where diffusers has no loader for them.
         from_picture, inpainting: diffusers' classes over the same components that begin with a picture, and that
             repaint a part of one.
         rounds_down: how these come from a strength to a number of steps; others round up.
@@ -32,13 +32,14 @@ class WholeKind:
 
 
 _TRANSFORMER = ("transformer",)
+_WITH_TEXT = ("transformer", "text_encoder")
 _BY_NAME = {
     "AuraFlow": WholeKind(_TRANSFORMER),
     # Its class for inpainting asks for a setting that no Chroma has.
-    "Chroma": WholeKind(_TRANSFORMER, "ChromaImg2ImgPipeline"),
+    "Chroma": WholeKind(_WITH_TEXT, "ChromaImg2ImgPipeline"),
     "CogView3Plus": WholeKind(),
     "CogView4": WholeKind(_TRANSFORMER),
-    "Flux": WholeKind(("transformer", "text_encoder"), "FluxImg2ImgPipeline", "FluxInpaintPipeline"),
+    "Flux": WholeKind((*_WITH_TEXT, "text_encoder_2"), "FluxImg2ImgPipeline", "FluxInpaintPipeline"),
     "HunyuanDiT": WholeKind(),
     "Kandinsky3": WholeKind(("unet",), "Kandinsky3Img2ImgPipeline", rounds_down=True),
     "LatentConsistencyModel": WholeKind(

@@ -1,8 +1,9 @@
-"""LoRAs of a pipeline that is rendered whole, through diffusers' own loader: a few stay loaded, and before each picture
-exactly the request's mix is switched on."""
+"""LoRAs of a pipeline that is rendered whole. What diffusers' own loader takes of them goes through that: a few stay
+loaded, and before each picture exactly the request's mix is switched on. The rest is added to weights for a picture."""
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -13,10 +14,12 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from visionsuit.engine.base import LoraRef, LoraUnloadable
 from visionsuit.engine.devices import Device, is_out_of_memory
 from visionsuit.engine.lora_names import Component
-from visionsuit.engine.lora_packs import mix_key
+from visionsuit.engine.lora_packs import MixKey, mix_key, mix_of
 from visionsuit.engine.residence import PipelineResidence, Weights
+from visionsuit.engine.whole_changes import ChangedWeights
 from visionsuit.engine.whole_packs import AdapterPack, AdapterPacks
 
+DENOISERS = frozenset({Component.UNET, Component.TRANSFORMER})
 #: Adapters that stay loaded, beside those of the mix that is rendered now.
 MOST_KEPT = 8
 
@@ -54,29 +57,39 @@ class WholeLoras:
         self._device = device
         self._adapters: OrderedDict[str, _Adapter] = OrderedDict()
         self._numbers = count()
+        modules = {component: getattr(pipeline, component) for component in self._components}
+        self._changed = ChangedWeights(label, modules, packs.base, device)
         self.packs = packs
 
     def __len__(self) -> int:
         return len(self._adapters)
 
-    def use(self, loras: Sequence[LoraRef], packs: Mapping[str, Any]) -> None:
-        """The pipeline has this mix from now on, and nothing of any other.
+    @contextmanager
+    def under(self, loras: Sequence[LoraRef], packs: Mapping[str, AdapterPack]) -> Iterator[None]:
+        """The pipeline has this mix, and nothing of any other.
 
         Raises:
             LoraUnloadable: with the file's name; the pipeline is as good as before.
         """
-        weights = {is_text: dict(mix_key(loras, text=is_text)) for is_text in (False, True)}
+        keys = {component: mix_key(loras, text=component not in DENOISERS) for component in self._components}
+        self._switch(loras, packs, keys)
+        with self._changed.under({component: mix_of(packs, key, component) for component, key in keys.items()}):
+            yield
+
+    def _switch(
+        self, loras: Sequence[LoraRef], packs: Mapping[str, AdapterPack], keys: Mapping[Component, MixKey]
+    ) -> None:
+        """From now on, but for what is no adapter."""
+        weights = {component: dict(key) for component, key in keys.items()}
         mix: dict[str, dict[str, float]] = {}
         for lora in loras:
             sha256 = lora.sha256.lower()
             # What is said of the text encoder means nothing to a file that leaves it alone.
             acting = {
-                component: weight
-                for component in packs[sha256].components
-                if (weight := weights[component is Component.TEXT_ENCODER].get(sha256))
+                component: weight for component in packs[sha256].adapted if (weight := weights[component].get(sha256))
             }
             if acting:
-                mix[sha256] = {component: acting.get(component, 0.0) for component in packs[sha256].components}
+                mix[sha256] = {component: acting.get(component, 0.0) for component in packs[sha256].adapted}
         names = {lora.sha256.lower(): lora.name or lora.path.name for lora in loras}
         for sha256 in mix:
             self._load(sha256, packs[sha256], names[sha256])
