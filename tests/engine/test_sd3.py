@@ -9,20 +9,26 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
+from diffusers import (
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FlowMatchHeunDiscreteScheduler,
+    StableDiffusion3Pipeline,
+    UniPCMultistepScheduler,
+)
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from tests.engine.conftest import Renderer
 from tests.engine.tiny import make_lora, make_tiny_sd
 from tests.engine.tiny_sd3 import make_tiny_sd3
-from visionsuit.engine.base import EngineError, Family, IncompatibleLora, LoraRef
+from visionsuit.engine.base import EngineError, Family, IncompatibleLora, LoraRef, samplers_for
 from visionsuit.engine.catalog import read_base_model
 from visionsuit.engine.compat import check_lora, read_base_shapes
 from visionsuit.engine.diffusers_engine import DiffusersEngine
 from visionsuit.engine.header import read_header
 from visionsuit.engine.lora_names import Component
-from visionsuit.engine.samplers import create_scheduler
+from visionsuit.engine.samplers import create_scheduler, start_scheduler
 
 EULER = {"sampler": "euler", "schedule": "default"}
 
@@ -145,8 +151,8 @@ def test_what_it_says_of_itself(folder: Path, renderer: Renderer) -> None:
     assert (info.default.width, info.size_step, info.max_size) == (64, 16, 128)
     with pytest.raises(EngineError, match="multiples of 16"):
         renderer("sd3", size=(72, 64), **EULER)
-    with pytest.raises(EngineError, match="sampled with Euler"):
-        renderer("sd3", sampler="dpmpp_2m")
+    with pytest.raises(EngineError, match=r"sampled with DPM.* 2M, Euler, Heun, UniPC, not with DDIM"):
+        renderer("sd3", sampler="ddim")
 
 
 SHIFTING = {
@@ -179,6 +185,55 @@ def test_other_spacings_are_diffusers_own(renderer: Renderer, plain: Any) -> Non
         plain.scheduler = FlowMatchEulerDiscreteScheduler.from_config(original.config, **options)
         assert furthest(ours, reference(plain, "a cat")) <= 2, schedule
     plain.scheduler = original
+
+
+SOLVERS: dict[str, Any] = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
+THEIRS = {
+    "dpmpp_2m": lambda config: DPMSolverMultistepScheduler(flow_shift=config.shift, **SOLVERS),
+    "euler": FlowMatchEulerDiscreteScheduler.from_config,
+    "heun": lambda config: FlowMatchHeunDiscreteScheduler(shift=config.shift),
+    "unipc": lambda config: UniPCMultistepScheduler(flow_shift=config.shift, **SOLVERS),
+}
+
+
+@pytest.mark.parametrize("sampler", samplers_for(Family.SD3))
+def test_every_sampler_is_diffusers_own_alone_and_in_a_batch(renderer: Renderer, plain: Any, sampler: str) -> None:
+    original = plain.scheduler
+    plain.scheduler = THEIRS[sampler](original.config)
+    theirs = {steps: reference(plain, "a cat", num_inference_steps=steps) for steps in (1, 2, 3, 6)}
+    plain.scheduler = original
+    with ThreadPoolExecutor(4) as threads:
+        ours = threads.map(
+            lambda steps: renderer("sd3", "a cat", steps=steps, sampler=sampler, schedule="default")[0], theirs
+        )
+        for picture, expected in zip(ours, theirs.values(), strict=True):
+            assert furthest(picture, expected) <= 2
+    assert furthest(theirs[1], theirs[6]) > 2
+
+
+@pytest.mark.parametrize("sampler", ["dpmpp_2m", "unipc"])
+def test_solvers_shift_by_the_size_as_diffusers_do(engine: DiffusersEngine, shifting: Path, sampler: str) -> None:
+    renderer, plain = Renderer(engine, {"sd3": read_base_model(shifting)}), load_plain_sd3(shifting)
+    solver = type(THEIRS[sampler](plain.scheduler.config))
+    for width in (32, 128):
+        plain.scheduler = solver(**SOLVERS)
+        still = reference(plain, "a cat", num_inference_steps=3, width=width)
+        plain.scheduler.register_to_config(**SHIFTING)
+        moved = reference(plain, "a cat", num_inference_steps=3, width=width)
+        [ours] = renderer("sd3", "a cat", steps=3, size=(width, 64), sampler=sampler, schedule="default")
+        assert furthest(ours, moved) <= 2
+        assert furthest(moved, still) > 2
+
+
+@pytest.mark.parametrize("width", [32, 128])
+def test_heun_goes_at_the_times_of_euler(shifting: Path, width: int) -> None:
+    """Diffusers' own knows no shift by the size, and one spacing alone."""
+    config = {"_class_name": "FlowMatchEulerDiscreteScheduler", **SHIFTING}
+    for schedule in ("default", "karras"):
+        euler, heun = (create_scheduler(config, name, schedule, Family.SD3) for name in ("euler", "heun"))
+        times, twice = (start_scheduler(one, 5, torch.device("cpu"), width // 4) for one in (euler, heun))
+        assert torch.equal(twice, torch.cat([times[:1], times[1:].repeat_interleave(2)]))
+        assert torch.equal(heun.sigmas.unique(), euler.sigmas.unique())
 
 
 def test_a_pipeline_that_says_nothing_of_the_size_is_refused_in_words() -> None:

@@ -41,8 +41,14 @@ class Ability(StrEnum):
 
 def samplers_for(family: str) -> dict[str, str]:
     """Those of SAMPLERS that base models of a family are rendered with."""
-    flows = family in (Family.SD3, Family.FLUX)
-    return {key: label for key, label in SAMPLERS.items() if key in FLOW_SAMPLERS or not flows}
+    if family not in FLOW_SAMPLERS:
+        return dict(SAMPLERS)
+    return {key: SAMPLERS[key] for key in samplers_of_flow(family)}
+
+
+def samplers_of_flow(family: str) -> tuple[str, ...]:
+    """Keys of SAMPLERS that there are for models of a family that flow in a straight line from noise to picture."""
+    return FLOW_SAMPLERS.get(family, ("euler",))
 
 
 class Phase(StrEnum):
@@ -67,8 +73,11 @@ SAMPLERS: dict[str, str] = {
     "unipc": "UniPC",
     "lcm": "LCM",
 }
-#: What there is for models that flow in a straight line from noise to picture.
-FLOW_SAMPLERS = ("euler",)
+#: Of families whose models all flow in a straight line from noise to picture.
+FLOW_SAMPLERS: dict[str, tuple[str, ...]] = {
+    Family.SD3: ("dpmpp_2m", "euler", "heun", "unipc"),
+    Family.FLUX: ("euler",),
+}
 SCHEDULES: dict[str, str] = {
     "default": "As the model says",
     "normal": "Normal",

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from visionsuit.engine.base import SAMPLERS, SCHEDULES, Ability, BaseModelRef, Family, ModelUnloadable
+from visionsuit.engine.base import SCHEDULES, Ability, BaseModelRef, Family, ModelUnloadable, samplers_for
 from visionsuit.engine.checkpoints import NONSENSE, SUFFIX, Checkpoint, beside, list_checkpoints, read_checkpoint
 from visionsuit.engine.whole_kinds import WHOLE
 
@@ -291,7 +291,7 @@ def _defaults(own: Any, side: int, family: Family) -> RenderDefaults:
         guidance=float(guidance)
         if isinstance(guidance, int | float) and math.isfinite(guidance)
         else _GUIDANCE.get(family, 7.0),
-        sampler=sampler if sampler in SAMPLERS else ("euler" if family is Family.SD3 else "dpmpp_2m"),
+        sampler=sampler if sampler in samplers_for(family) else ("euler" if family is Family.SD3 else "dpmpp_2m"),
         schedule=schedule if schedule in SCHEDULES else ("default" if family is Family.SD3 else "karras"),
     )
 

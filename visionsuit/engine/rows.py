@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from visionsuit.engine.base_models import LoadedModel
 from visionsuit.engine.conditioning import Inputs
-from visionsuit.engine.flow_schedulers import is_flow
+from visionsuit.engine.flow_schedulers import flow_denoised, is_flow
 from visionsuit.engine.latents import Start, first_latent, latent_shape
 from visionsuit.engine.lora_packs import Mix
 from visionsuit.engine.previews import denoised
@@ -48,7 +48,7 @@ class Row:
         self.calls = 0
         self._steps = request.steps_run
         self._previewed_at = 0.0
-        self._scheduler = create_scheduler(model.scheduler_config, request.sampler, request.schedule)
+        self._scheduler = create_scheduler(model.scheduler_config, request.sampler, request.schedule, model.family)
         # Timesteps stay on the CPU: schedulers look them up, which would wait for the device each time.
         patches = (request.height // model.size_step) * (request.width // model.size_step)
         timesteps = start_scheduler(self._scheduler, request.steps, _CPU, patches)
@@ -114,7 +114,7 @@ class Row:
         if preview is None:
             return None
         if is_flow(model.scheduler_config):
-            return preview.paint(self._scheduler.denoised(model_input, prediction, timestep)[0])
+            return preview.paint(flow_denoised(self._scheduler, model_input, prediction, timestep)[0])
         share = self._scheduler.alphas_cumprod
         alpha = float(share[min(len(share) - 1, max(0, round(float(timestep))))])
         return preview.paint(denoised(model_input[0], prediction[0], alpha, model.prediction_type))

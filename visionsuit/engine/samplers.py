@@ -15,8 +15,8 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
-from visionsuit.engine.base import SAMPLERS, SCHEDULES, EngineError
-from visionsuit.engine.flow_schedulers import FlowEuler, create_flow_scheduler, is_flow, size_shift
+from visionsuit.engine.base import SAMPLERS, SCHEDULES, EngineError, Family
+from visionsuit.engine.flow_schedulers import create_flow_scheduler, is_flow, size_shift
 
 _CLASSES: dict[str, tuple[type, dict[str, Any]]] = {
     "dpmpp_2m": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "solver_order": 2}),
@@ -45,10 +45,13 @@ _SCHEDULES: dict[str, dict[str, Any]] = {
 }
 
 
-def create_scheduler(config: dict[str, Any], sampler: str, schedule: str) -> Any:
+def create_scheduler(config: dict[str, Any], sampler: str, schedule: str, family: Family = Family.OTHER) -> Any:
     """A new scheduler with its own state, of the model's betas and prediction type.
 
     What a sampler does not know (Euler a, DDIM and LCM have no Karras spacing) is left as the model says.
+
+    Args:
+        family: of the model; it matters for those that flow in a straight line from noise to picture.
 
     Raises:
         EngineError: an unknown name.
@@ -57,7 +60,7 @@ def create_scheduler(config: dict[str, Any], sampler: str, schedule: str) -> Any
         known = ", ".join(SAMPLERS if sampler not in _CLASSES else SCHEDULES)
         raise EngineError(f"There is no sampler {sampler!r} with schedule {schedule!r}; known: {known}.")
     if is_flow(config):
-        return create_flow_scheduler(config, sampler, _SCHEDULES[schedule])
+        return create_flow_scheduler(config, sampler, _SCHEDULES[schedule], family)
     scheduler_class, own = _CLASSES[sampler]
     # The config goes in whole: `from_config` keeps what the class knows, and knows which values were only defaults.
     scheduler: Any = scheduler_class.from_config({**config, **_SCHEDULES[schedule], **own})  # type: ignore[attr-defined]
@@ -70,8 +73,9 @@ def start_scheduler(scheduler: Any, steps: int, device: torch.device, patches: i
     Args:
         patches: of the picture, for models that shift their timesteps by its size.
     """
-    if isinstance(scheduler, FlowEuler):
-        scheduler.set_timesteps(steps, device=device, mu=size_shift(scheduler, patches))
+    shift = size_shift(scheduler, patches)
+    if shift is not None:
+        scheduler.set_timesteps(steps, device=device, mu=shift)
     elif isinstance(scheduler, LCMScheduler):
         # Its distilled schedule has 50 steps; more of them need a finer one.
         scheduler.set_timesteps(steps, device=device, original_inference_steps=max(50, steps))
