@@ -70,13 +70,18 @@ def _save_t5(folder: Path) -> dict[str, Any]:
         T5Config(vocab_size=len(_WORDS), d_model=96, d_kv=8, d_ff=64, num_layers=2, num_heads=4, pad_token_id=0)
     )
     encoder.save_pretrained(folder / "text_encoder_3")
-    tokenizer = Tokenizer(WordLevel({word: number for number, word in enumerate(_WORDS)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=512
-    ).save_pretrained(folder / "tokenizer_3")
+    make_tokenizer().save_pretrained(folder / "tokenizer_3")
     return {
         "text_encoder_3": ["transformers", "T5EncoderModel"],
         "tokenizer_3": ["transformers", "PreTrainedTokenizerFast"],
     }
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """Of the demo model's words, without a begin token."""
+    tokenizer = Tokenizer(WordLevel({word: number for number, word in enumerate(_WORDS)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=512
+    )

@@ -17,7 +17,7 @@ from typing import Any
 
 from visionsuit.engine.base import SCHEDULES, Ability, BaseModelRef, Family, ModelUnloadable, samplers_for
 from visionsuit.engine.checkpoints import NONSENSE, SUFFIX, Checkpoint, beside, list_checkpoints, read_checkpoint
-from visionsuit.engine.whole_kinds import WHOLE
+from visionsuit.engine.whole_kinds import WHOLE, WholeKind, check_whole
 
 #: Families that the engine renders; others are listed, with the reason.
 RENDERABLE = frozenset({Family.SD1, Family.SD2, Family.SDXL, Family.SD3})
@@ -143,7 +143,7 @@ def _read_base_model(folder: Path, key: str) -> BaseModelInfo:
     unet = _read_json(folder, "unet/config.json")
     family = _family(index, unet or {})
     if index.get("_class_name") in WHOLE:
-        return replace(_describe_whole(folder, key, family), abilities=WHOLE[index["_class_name"]].abilities)
+        return _describe_whole(folder, key, family, WHOLE[index["_class_name"]])
     if family not in RENDERABLE:
         raise ModelUnloadable(
             f"{folder.name} is a {index.get('_class_name', 'pipeline of unknown class')}; "
@@ -184,29 +184,27 @@ def _read_base_model(folder: Path, key: str) -> BaseModelInfo:
     )
 
 
-def _describe_whole(folder: Path, key: str, family: Family) -> BaseModelInfo:
-    if not any(folder.glob("*/*.safetensors")):
-        raise ModelUnloadable(f"{folder.name} has no safetensors weights.")
+def _describe_whole(folder: Path, key: str, family: Family, kind: WholeKind) -> BaseModelInfo:
+    check_whole(folder)
     scheduler = _read_json(folder, "scheduler/scheduler_config.json") or {}
-    is_flow = str(scheduler.get("_class_name", "")).startswith("FlowMatch")
     vae = _read_json(folder, "vae/config.json") or {}
     denoiser = _read_json(folder, "transformer/config.json") or _read_json(folder, "unet/config.json") or {}
     sample, factor = denoiser.get("sample_size"), _factor(vae)
     own = _read_json(folder, "visionsuit.json") or {}
-    if is_flow:
-        own = {**own, "default": {"sampler": "euler", "schedule": "default", **(own.get("default") or {})}}
-    return _assemble(
+    own = {**own, "default": {**kind.defaults(scheduler), **(own.get("default") or {})}}
+    info = _assemble(
         folder,
         key,
         family,
         label=folder.name,
-        side=factor * (_positive(sample, 0) or 1024 // factor),
-        step=math.lcm(16, 2 * factor),
+        side=kind.side or factor * (_positive(sample, 0) or 1024 // factor),
+        step=math.lcm(kind.size_step, 2 * factor),
         tokens=77,
         prediction_type=str(scheduler.get("prediction_type", "epsilon")),
         weights_bytes=sum(file.stat().st_size for file in folder.rglob("*.safetensors")),
         own=own,
     )
+    return replace(info, abilities=kind.abilities)
 
 
 def _describe_checkpoint(checkpoint: Checkpoint, key: str) -> BaseModelInfo:
@@ -226,7 +224,7 @@ def _describe_checkpoint(checkpoint: Checkpoint, key: str) -> BaseModelInfo:
 
 def _factor(vae: Mapping[str, Any]) -> int:
     """Pixels per latent."""
-    levels = len(vae.get("block_out_channels", (0, 0, 0, 0)))
+    levels = len(vae.get("block_out_channels") or vae.get("encoder_block_out_channels") or (0, 0, 0, 0))
     if not 1 <= levels <= 8:
         raise ValueError(f"a VAE of {levels} levels")
     return 2 ** (levels - 1)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
-from transformers import T5EncoderModel
+from transformers import CLIPTextModel
 
 from visionsuit.engine.base import BaseModelRef, EngineError, Family, Picture, RenderCancelled, RenderRequest
 from visionsuit.engine.base_shapes import read_base_shapes
@@ -50,6 +50,8 @@ class WholeModel:
             raise EngineError(f"{self.label} renders from a prompt alone.")
         if request.init is not None and request.init.mask is not None and self.kind.inpainting is None:
             raise EngineError(f"{self.label} begins with a picture as a whole, without a mask.")
+        if request.steps < self.kind.least_steps:
+            raise EngineError(f"{self.label} takes {self.kind.least_steps} steps at least.")
         if request.width % self.size_step or request.height % self.size_step:
             raise EngineError(
                 f"{self.label} renders sizes that are multiples of {self.size_step}, "
@@ -82,20 +84,24 @@ class WholeModel:
 
         wanted = {
             "prompt": plain_text(request.prompt),
-            "negative_prompt": plain_text(request.negative_prompt) or None,
             "width": request.width,
             "height": request.height,
+            # It would render a size that is near, and cut and stretch that.
+            "use_resolution_binning": False,
             "num_inference_steps": request.steps,
-            "guidance_scale": request.guidance,
             # On the CPU: the same seed gives the same noise on every device.
             "generator": torch.Generator().manual_seed(request.seeds[number]),
             "output_type": "np",
             "callback_on_step_end": on_step,
+            # Of older pipelines.
+            "callback": lambda step, timestep, _: on_step(None, step, timestep, {}),
+            "callback_steps": 1,
+            **_guidance(pipeline, self.kind, request),
             **init_arguments(self.kind, request, number),
         }
         known = inspect.signature(pipeline.__call__).parameters
         original = pipeline.scheduler
-        pipeline.scheduler = _scheduler(original, request)
+        pipeline.scheduler = _scheduler(original, self.kind, request)
         try:
             image = pipeline(**{name: value for name, value in wanted.items() if name in known}).images[0]
         finally:
@@ -122,7 +128,12 @@ def load_whole(ref: BaseModelRef, info: BaseModelInfo, device: Device, dtype: to
 def _loaded(pipeline: Any, kind: WholeKind) -> frozenset[Component]:
     """Components whose pairs of matrices the pipeline's loader takes; of text encoders it knows CLIP alone."""
     names = [name for name in kind.loras if name in getattr(pipeline, "_lora_loadable_modules", ())]
-    return frozenset(Component(name) for name in names if not isinstance(getattr(pipeline, name), T5EncoderModel))
+    parts = {name: getattr(pipeline, name) for name in names}
+    return frozenset(
+        Component(name)
+        for name, part in parts.items()
+        if hasattr(part, "load_lora_adapter") or isinstance(part, CLIPTextModel)
+    )
 
 
 def _absent(index: dict[str, Any]) -> dict[str, None]:
@@ -130,10 +141,25 @@ def _absent(index: dict[str, Any]) -> dict[str, None]:
     return {name: None for name, value in index.items() if isinstance(value, list) and not any(value)}
 
 
-def _scheduler(original: Any, request: RenderRequest) -> Any:
+def _guidance(pipeline: Any, kind: WholeKind, request: RenderRequest) -> dict[str, Any]:
+    """What to move towards, how far, and away from what."""
+    negative = plain_text(request.negative_prompt)
+    if kind.true_guidance and not pipeline.transformer.config.guidance_embeds:
+        # Without a negative prompt there would be none.
+        return {"true_cfg_scale": request.guidance, "negative_prompt": negative or " "}
+    # Where there is none, each pipeline knows best what to say instead.
+    return {"guidance_scale": request.guidance} | ({"negative_prompt": negative} if negative else {})
+
+
+def _scheduler(original: Any, kind: WholeKind, request: RenderRequest) -> Any:
     """The wished sampler where it can stand in for the pipeline's own, else a fresh copy of that."""
     config = dict(original.config) | {"_class_name": type(original).__name__}
-    wished = create_scheduler(config, request.sampler, request.schedule)
-    if is_flow(config) or type(wished) in getattr(original, "compatibles", []):
+    # Those that flow and have another's class keep their own spacing: any other is not of a flow.
+    schedule = "default" if config.get("use_flow_sigmas") else request.schedule
+    wished = create_scheduler(config, request.sampler, schedule)
+    if is_flow(config):
+        return wished
+    knows_flow = "use_flow_sigmas" in inspect.signature(type(wished)).parameters or not config.get("use_flow_sigmas")
+    if knows_flow and not kind.own_sampler and type(wished) in getattr(original, "compatibles", []):
         return wished
     return type(original).from_config(original.config)
