@@ -311,6 +311,25 @@ def test_where_weights_come_and_go(renderer: Renderer, flux: Path, tmp_path: Pat
     engine.close()
 
 
+def test_without_room_for_the_originals(renderer: Renderer, flux: Path, tmp_path: Path) -> None:
+    """They wait in host memory; what comes back is what was there."""
+    one, _ = make(load_plain(flux), tmp_path / "one.safetensors", FLUX | T5, FORMATS["loha"])
+    weights = sum(part.numel() * 4 for name in ("transformer", "vae", "text_encoder", "text_encoder_2")
+                  for part in getattr(load_plain(flux), name).state_dict().values())  # fmt: skip
+    for size in (10**9, int(weights * 1.02)):
+        gpu = PretendGpu("cpu", "Pretended", size=size)
+        engine = DiffusersEngine(gpu, threads=1, offload=Offload.NEVER)
+        engine.start()
+        ours = Renderer(engine, renderer.models)
+        bare = ask(ours)
+        fetched = gpu.moves["fetched"]
+        with base_kept(ours):
+            assert np.array_equal(ask(ours, "flux", one), ask(renderer, "flux", one))
+        assert (gpu.moves["fetched"] > fetched) == (size < 10**9)
+        assert np.array_equal(ask(ours), bare)
+        engine.close()
+
+
 def test_the_meter_measures_them(flux: Path, tmp_path: Path) -> None:
     """What is one layer in the file counts where its rows are."""
     one, changes = make(load_plain(flux), tmp_path / "one.safetensors", FLUX, FORMATS["lokr"])

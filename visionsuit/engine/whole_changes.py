@@ -119,7 +119,7 @@ class _Originals:
         kept = self._kept.get(id(parameter))
         if kept is None:
             kept = parameter.data
-            if self._in_host_memory and kept.device.type != "cpu":
+            if self._in_host_memory and kept.device.type == self._device.kind:
                 kept = self._device.fetch(kept, pinned=False)
             self._kept[id(parameter)] = kept
             self._stack.callback(_put_back, parameter, kept)
