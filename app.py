@@ -30,10 +30,15 @@ def create_app(runtime: Runtime) -> ASGIApp:
 
 
 def main() -> None:
-    """Read the settings, bring the data folder up to date, serve until told to stop."""
+    """Read the settings, then serve."""
     settings = Settings()
     configure_logging(settings)
-    runtime = build_runtime(settings)
+    serve(build_runtime(settings))
+
+
+def serve(runtime: Runtime) -> None:
+    """Bring the data folder up to date, serve until told to stop."""
+    settings = runtime.settings
     setup_link = prepare(runtime)
     sys.stdout.write(welcome(settings, setup_link))
     sys.stdout.flush()

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -22,10 +23,14 @@ def free_port() -> int:
 
 
 class Server:
-    """`python app.py` as a context manager. `environment` adds settings; an administrator (ADMIN) exists."""
+    """`python app.py` as a context manager. `environment` adds settings; an administrator (ADMIN) exists.
+    `program`: what Python runs instead."""
 
-    def __init__(self, data_dir: Path, *, with_admin: bool = True, **environment: str) -> None:
+    def __init__(
+        self, data_dir: Path, *, with_admin: bool = True, program: Sequence[str] = ("app.py",), **environment: str
+    ) -> None:
         self.data_dir = data_dir
+        self._program = program
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_path = data_dir.with_name(data_dir.name + ".log")
@@ -47,7 +52,7 @@ class Server:
     def start(self, timeout_s: float = 120) -> "Server":
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "app.py"], cwd=ROOT, env=self._environment, stdout=log, stderr=log
+                [sys.executable, *self._program], cwd=ROOT, env=self._environment, stdout=log, stderr=log
             )
         deadline = time.monotonic() + timeout_s
         with self.client() as client:

@@ -27,7 +27,9 @@ from visionsuit.uploads import api as uploads_api
 from visionsuit.uploads import avatar_api
 from visionsuit.web import Edge, add_error_handlers
 
+#: The first is found soonest.
 ROUTERS: list[APIRouter] = [
+    generation_api.router,
     accounts_api.router,
     users_api.router,
     avatar_api.router,
@@ -35,7 +37,6 @@ ROUTERS: list[APIRouter] = [
     audit_api.router,
     downloads_api.router,
     uploads_api.router,
-    generation_api.router,
     modes_api.router,
     base_models_api.router,
     prompt_api.router,

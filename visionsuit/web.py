@@ -3,7 +3,7 @@
 import ipaddress
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Annotated, Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from visionsuit.core.actor import GUEST, Actor
 from visionsuit.core.errors import AppError, MalformedRequest, NotPermitted, NotSignedIn, TooLarge, TooMany
-from visionsuit.runtime import Ctx, Runtime
+from visionsuit.runtime import Runtime
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -279,16 +279,6 @@ def get_actor(request: Request) -> Actor:
     return actor
 
 
-def open_write_ctx(request: Request) -> Iterator[Ctx]:
-    with get_runtime(request).open_ctx(get_actor(request)) as ctx:
-        yield ctx
-
-
-def open_read_ctx(request: Request) -> Iterator[Ctx]:
-    with get_runtime(request).open_ctx(get_actor(request), read_only=True) as ctx:
-        yield ctx
-
-
 class FromRequest(Generic[T]):
     """A dependency that hands on what the edge found out. A coroutine, since FastAPI sends plain functions through a
     thread of their own, at every request."""
@@ -302,10 +292,6 @@ class FromRequest(Generic[T]):
 
 RuntimeDep = Annotated[Runtime, Depends(FromRequest(get_runtime))]
 ActorDep = Annotated[Actor, Depends(FromRequest(get_actor))]
-# scope="function": commit before the answer leaves. The default commits after it, so a
-# failed commit would still have answered 200.
-CtxDep = Annotated[Ctx, Depends(open_write_ctx, scope="function")]
-ReadCtxDep = Annotated[Ctx, Depends(open_read_ctx, scope="function")]
 
 
 def add_error_handlers(app: FastAPI) -> None:

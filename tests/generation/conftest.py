@@ -2,12 +2,15 @@
 
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pytest
+import uvicorn
+from fastapi import FastAPI
 from safetensors.numpy import save
 
 from tests.jobs.conftest import until
@@ -21,6 +24,7 @@ from visionsuit.generation.order import Order
 from visionsuit.generation.schemas import GenerationOut
 from visionsuit.generation.view import generation_out
 from visionsuit.jobs.worker import Worker
+from visionsuit.main import guarded
 from visionsuit.modelcards.service import create_card
 from visionsuit.modelcards.tables import ModelCard, ModelType
 from visionsuit.objects.service import Subject, store
@@ -64,6 +68,21 @@ def start_worker(site: Runtime) -> Iterator[Callable[[], Worker]]:
 @pytest.fixture
 def worker(start_worker: Callable[[], Worker]) -> Worker:
     return start_worker()
+
+
+@pytest.fixture
+def url(api: FastAPI, site: Runtime) -> Iterator[str]:
+    config = uvicorn.Config(
+        guarded(api, site), host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=2
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    until(lambda: server.started)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join()
 
 
 def run_commands(environment: dict[str, str], *commands: str) -> list[tuple[int, str]]:

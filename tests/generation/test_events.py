@@ -3,13 +3,10 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx
-import pytest
-import uvicorn
-from fastapi import FastAPI
 
 from tests.conftest import People
 from tests.generation.conftest import finished, order, show, submit
@@ -17,25 +14,9 @@ from tests.jobs.conftest import until
 from visionsuit.engine.mock import MockEngine
 from visionsuit.generation import service
 from visionsuit.jobs.worker import Worker
-from visionsuit.main import guarded
 from visionsuit.runtime import Runtime
 
 Bearer = Callable[..., dict[str, str]]
-
-
-@pytest.fixture
-def url(api: FastAPI, site: Runtime) -> Iterator[str]:
-    config = uvicorn.Config(
-        guarded(api, site), host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=2
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    until(lambda: server.started)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join()
 
 
 def read_events(

@@ -3,7 +3,7 @@
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, Request, Response
 
 from visionsuit.accounts import service, setup, tokens
 from visionsuit.accounts.identity import actor_of
@@ -25,11 +25,12 @@ from visionsuit.accounts.schemas import (
 )
 from visionsuit.accounts.sessions import Source, end_other_sessions, end_own_session, end_session, read_token
 from visionsuit.core.permissions import Permission, require
+from visionsuit.router import CtxDep, ReadCtxDep, Router
 from visionsuit.site.live import get_live, may_generate
 from visionsuit.site.stats import register_counter
-from visionsuit.web import SESSION_COOKIE, CtxDep, ReadCtxDep, RuntimeDep, get_runtime
+from visionsuit.web import SESSION_COOKIE, FromRequest, RuntimeDep, get_runtime
 
-router = APIRouter(tags=["accounts"])
+router = Router(tags=["accounts"])
 register_counter("members", count_members)
 
 
@@ -43,8 +44,8 @@ def get_session_token(request: Request) -> str | None:
     return token.strip() if scheme.lower() == "bearer" else request.cookies.get(SESSION_COOKIE)
 
 
-SourceDep = Annotated[Source, Depends(get_source)]
-SessionTokenDep = Annotated[str | None, Depends(get_session_token)]
+SourceDep = Annotated[Source, Depends(FromRequest(get_source))]
+SessionTokenDep = Annotated[str | None, Depends(FromRequest(get_session_token))]
 
 
 def signed_in_out(request: Request, response: Response, signed_in: service.SignedIn) -> SignedInOut:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 
 from visionsuit.accounts import members, service
 from visionsuit.accounts.api import SourceDep, signed_in_out
@@ -23,9 +23,10 @@ from visionsuit.accounts.schemas import (
 )
 from visionsuit.core.actor import Role
 from visionsuit.core.paging import DEFAULT_LIMIT, MAX_LIMIT
-from visionsuit.web import ActorDep, CtxDep, ReadCtxDep, RuntimeDep
+from visionsuit.router import CtxDep, ReadCtxDep, Router
+from visionsuit.web import ActorDep, RuntimeDep
 
-router = APIRouter(prefix="/api/users", tags=["users"])
+router = Router(prefix="/api/users", tags=["users"])
 
 
 @router.patch("/me", summary="Change my profile")

@@ -3,15 +3,15 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, Field
 
 from visionsuit.audit import service
 from visionsuit.audit.tables import AuditEntry
 from visionsuit.core.paging import DEFAULT_LIMIT, MAX_LIMIT
-from visionsuit.web import ReadCtxDep
+from visionsuit.router import ReadCtxDep, Router
 
-router = APIRouter(prefix="/api/audit", tags=["audit"])
+router = Router(prefix="/api/audit", tags=["audit"])
 
 
 class AuditActorOut(BaseModel):

@@ -2,14 +2,15 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 
 from visionsuit.downloads import service
 from visionsuit.downloads.serving import SmallFiles, serve, wants_beginning
+from visionsuit.router import Router
 from visionsuit.storage.base import Bucket, ObjectMissing
 from visionsuit.web import ActorDep, RuntimeDep
 
-router = APIRouter(tags=["files"])
+router = Router(tags=["files"])
 
 _FILE = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 _BYTES: dict[int | str, dict[str, Any]] = {

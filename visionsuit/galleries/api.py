@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import BaseModel, Field
 
 from visionsuit.core.paging import DEFAULT_LIMIT, MAX_LIMIT
@@ -19,12 +19,12 @@ from visionsuit.galleries.service import (
 from visionsuit.galleries.tables import Gallery, ItemKind
 from visionsuit.images.out import ImageTile
 from visionsuit.modelcards.out import ModelTile
+from visionsuit.router import CtxDep, ReadCtxDep, Router
 from visionsuit.search.params import ListDep
 from visionsuit.site.stats import public_counter, register_counter
 from visionsuit.visibility import Visibility
-from visionsuit.web import CtxDep, ReadCtxDep
 
-router = APIRouter(prefix="/api/galleries", tags=["galleries"])
+router = Router(prefix="/api/galleries", tags=["galleries"])
 register_counter("galleries", public_counter(Gallery))
 
 PublicId = Annotated[str, Field(max_length=64)]

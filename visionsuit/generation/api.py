@@ -4,9 +4,11 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Response
+from anyio.to_thread import run_sync
+from fastapi import Header, Query, Response
 from fastapi.responses import StreamingResponse
 
+from visionsuit.core.actor import Actor
 from visionsuit.core.paging import DEFAULT_LIMIT, MAX_LIMIT
 from visionsuit.engine.base import SAMPLERS, SCHEDULES, samplers_for
 from visionsuit.galleries.out import gallery_tiles
@@ -27,11 +29,18 @@ from visionsuit.generation.schemas import (
 )
 from visionsuit.generation.stream import stream_progress
 from visionsuit.generation.view import generation_out, generations_out
+from visionsuit.generation.wait import LONGEST_S, Ending, wait_of
 from visionsuit.images.out import image_tiles
+from visionsuit.jobs.tables import FINISHED
+from visionsuit.router import CtxDep, ReadCtxDep, Router
+from visionsuit.runtime import Runtime
 from visionsuit.site.stats import register_counter
-from visionsuit.web import ActorDep, CtxDep, ReadCtxDep, RuntimeDep, json_response
+from visionsuit.web import ActorDep, RuntimeDep, json_response
 
-router = APIRouter(tags=["generator"])
+router = Router(tags=["generator"])
+PreferHeader = Annotated[
+    str, Header(description=f"`wait=` and how many seconds the answer may take, {LONGEST_S} at most.")
+]
 register_counter("generations", count_renders)
 
 
@@ -55,18 +64,46 @@ def list_base_models(ctx: ReadCtxDep) -> BaseModelListOut:
     )
 
 
-@router.post("/api/generations", status_code=202, summary="Render pictures", response_model=GenerationOut)
-def create_generation(runtime: RuntimeDep, actor: ActorDep, body: GenerationIn) -> Response:
-    """Queues the request and answers at once; follow it at `Location` or by its events.
+@router.post(
+    "/api/generations",
+    status_code=202,
+    summary="Render pictures",
+    response_model=GenerationOut,
+    responses={201: {"model": GenerationOut, "description": "It is over; the client preferred to wait for that."}},
+)
+async def create_generation(
+    runtime: RuntimeDep, actor: ActorDep, body: GenerationIn, prefer: PreferHeader = ""
+) -> Response:
+    """Queues the request and answers at once; follow it at `Location` or by its events. With `Prefer: wait=30` the
+    answer comes when the pictures are there, as 201, or after so many seconds, as 202.
 
     422 names the field at fault, also for a LoRA that does not fit the base model (`lora_incompatible`);
     429 `too_many_active` when 5 of yours wait or run.
     """
+    seconds = wait_of(prefer)
+    with Ending(runtime, actor) as ending:
+        answer = await run_sync(_submit, runtime, actor, body, ending if seconds else None)
+        if answer is None:
+            answer = await ending.wait(seconds)
+    location = {"Location": f"/api/generations/{answer.id}"}
+    return json_response(answer, 201 if answer.status in FINISHED else 202, location | _applied(seconds))
+
+
+def _submit(runtime: Runtime, actor: Actor, body: GenerationIn, ending: Ending | None) -> GenerationOut | None:
+    """The render as it was queued, unless somebody waits for its `ending`."""
     order = body.as_order()
     service.check_ahead(runtime, actor, order)
     with runtime.open_ctx(actor) as ctx:
-        answer = generations_out(ctx, [service.submit_with_job(ctx, order)])[0]
-    return json_response(answer, 202, {"Location": f"/api/generations/{answer.id}"})
+        render, job = service.submit_with_job(ctx, order)
+        if ending is None:
+            return generations_out(ctx, [(render, job)])[0]
+        # Before the commit: nothing can have happened to it yet.
+        ending.listen(render.public_id)
+        return None
+
+
+def _applied(seconds: int) -> dict[str, str]:
+    return {"Preference-Applied": f"wait={seconds}"} if seconds else {}
 
 
 @router.get("/api/generations", summary="One's own renders, newest first")
@@ -85,9 +122,18 @@ def count_generations(ctx: ReadCtxDep) -> CountsOut:
     return CountsOut(**service.count_by_status(ctx))
 
 
-@router.get("/api/generations/{generation_id}", summary="One render")
-def get_generation(ctx: ReadCtxDep, generation_id: str) -> GenerationOut:
-    return generation_out(ctx, generation_id)
+@router.get("/api/generations/{generation_id}", summary="One render", response_model=GenerationOut)
+async def get_generation(
+    runtime: RuntimeDep, actor: ActorDep, generation_id: str, prefer: PreferHeader = ""
+) -> Response:
+    """With `Prefer: wait=30` the answer comes when the render is over, or after so many seconds."""
+    seconds = wait_of(prefer)
+    with Ending(runtime, actor) as ending:
+        ending.listen(generation_id)
+        answer = await ending.read()
+        if seconds and answer.status not in FINISHED:
+            answer = await ending.wait(seconds)
+    return json_response(answer, headers=_applied(seconds))
 
 
 @router.get(

@@ -3,8 +3,9 @@
 import shutil
 from pathlib import Path
 
+import sqlalchemy as sa
 import structlog
-from sqlmodel import col, select
+from sqlmodel import Session, col, select
 
 from visionsuit.core.actor import SYSTEM, Actor
 from visionsuit.core.clock import utcnow
@@ -31,6 +32,10 @@ _OFFERED = (
     .where(col(BaseModel.is_enabled).is_(True), col(BaseModel.trouble).is_(None))
     .order_by(col(BaseModel.position), col(BaseModel.id))
 )
+#: The same as the driver gives it: to compare, not to read.
+_OFFERED_RAW = sa.text("SELECT * FROM base_model WHERE is_enabled AND trouble IS NULL ORDER BY position, id")
+#: What was made of them the last time, kept on the bus.
+_KEPT = "base-models"
 
 
 class UnknownBaseModel(InvalidInput):
@@ -129,9 +134,22 @@ def describe(row: BaseModel, info: BaseModelInfo) -> None:
 
 
 def list_offered(ctx: Ctx) -> list[BaseModel]:
-    """What the actor may choose from, in the administrator's order. Guests see what members see."""
-    rows = ctx.session.exec(_OFFERED)
-    return [row for row in rows if _may_choose(ctx.actor, row)]
+    """What the actor may choose from, in the administrator's order; only to be read. Guests see what members see."""
+    return [row for row in _offered(ctx) if _may_choose(ctx.actor, row)]
+
+
+def _offered(ctx: Ctx) -> list[BaseModel]:
+    """Every request asks for them and they hardly change: rows are made objects when they are not those of before."""
+    ctx.flush()
+    raw = ctx.connection.execute(_OFFERED_RAW).all()
+    kept = ctx.bus.latest(_KEPT)
+    if kept is None or kept["raw"] != raw:
+        # Objects of nobody's transaction: others will read them.
+        with Session(ctx.connection, expire_on_commit=False) as apart:
+            kept = {"raw": raw, "rows": list(apart.exec(_OFFERED))}
+        ctx.bus.publish(_KEPT, kept, keep=True)
+    rows: list[BaseModel] = kept["rows"]
+    return rows
 
 
 def get_offered(ctx: Ctx, public_id: str | None) -> BaseModel:

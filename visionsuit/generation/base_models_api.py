@@ -3,7 +3,6 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from visionsuit.engine.base import samplers_for
@@ -16,10 +15,11 @@ from visionsuit.generation.schemas import DefaultOut
 from visionsuit.generation.tables import Origin
 from visionsuit.jobs.events import latest_progress
 from visionsuit.jobs.tables import Job, JobState
+from visionsuit.router import CtxDep, ReadCtxDep, Router
 from visionsuit.runtime import Ctx
-from visionsuit.web import ActorDep, CtxDep, ReadCtxDep, RuntimeDep
+from visionsuit.web import ActorDep, RuntimeDep
 
-router = APIRouter(prefix="/api/base-models", tags=["base models"])
+router = Router(prefix="/api/base-models", tags=["base models"])
 Pixels = Annotated[int, Field(ge=1, le=16384)]
 
 

@@ -1,6 +1,5 @@
 """/api/loras: which of them fit a base model, and how those of a mix get on with each other."""
 
-from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from visionsuit.engine.conflicts import Verdict, say
@@ -8,9 +7,10 @@ from visionsuit.generation.conflicts import METER, Conflicts, find_files
 from visionsuit.generation.fits import answer_fits, ask_fits
 from visionsuit.generation.order import LoraOrder
 from visionsuit.generation.schemas import LoraIn
+from visionsuit.router import Router
 from visionsuit.web import ActorDep, RuntimeDep
 
-router = APIRouter(tags=["generator"])
+router = Router(tags=["generator"])
 
 
 class MixIn(BaseModel):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from visionsuit.core.actor import Actor
 from visionsuit.core.errors import NotFound
@@ -17,14 +17,15 @@ from visionsuit.generation.sheets import SheetOrder, order_test_sheet
 from visionsuit.generation.view import card_sheet_out, generations_out
 from visionsuit.modelcards.queries import get_version
 from visionsuit.objects.service import url_of
+from visionsuit.router import CtxDep, ReadCtxDep, Router
 from visionsuit.runtime import Runtime
 from visionsuit.site.live import require_may_generate
 from visionsuit.storage.base import Bucket
 from visionsuit.uploads.multipart import boundary_of
 from visionsuit.uploads.stream import receive_in_thread, refuse_length
-from visionsuit.web import ActorDep, CtxDep, ReadCtxDep, RuntimeDep
+from visionsuit.web import ActorDep, RuntimeDep
 
-router = APIRouter(tags=["generator"])
+router = Router(tags=["generator"])
 
 #: What a form may weigh beyond its file.
 _FORM_BYTES = 64 * 1024

@@ -1,7 +1,5 @@
 """/api/wildcards and /api/prompts: help with writing prompts."""
 
-from fastapi import APIRouter
-
 from visionsuit.core.errors import NotSignedIn
 from visionsuit.generation.prompt_check import PromptCheck, check_prompt
 from visionsuit.generation.schemas import (
@@ -14,9 +12,9 @@ from visionsuit.generation.schemas import (
     WildcardOut,
 )
 from visionsuit.generation.wildcards import list_wildcards
-from visionsuit.web import ReadCtxDep
+from visionsuit.router import ReadCtxDep, Router
 
-router = APIRouter(tags=["generator"])
+router = Router(tags=["generator"])
 
 
 @router.get("/api/wildcards", summary="Wildcard lists for prompts")

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from visionsuit.accounts.queries import owners_of
 from visionsuit.accounts.tables import Account
@@ -10,10 +10,10 @@ from visionsuit.core.paging import DEFAULT_LIMIT, MAX_LIMIT
 from visionsuit.generation import blocks, queue_admin
 from visionsuit.generation.schemas import BlockIn, BlockListOut, BlockOut, FailureListOut, JobChangeIn, QueueOut
 from visionsuit.generation.tables import GenerationBlock
+from visionsuit.router import CtxDep, ReadCtxDep, Router
 from visionsuit.runtime import Ctx
-from visionsuit.web import CtxDep, ReadCtxDep
 
-router = APIRouter(prefix="/api/queue", tags=["queue"])
+router = Router(prefix="/api/queue", tags=["queue"])
 
 
 @router.get("", summary="What waits and what runs")

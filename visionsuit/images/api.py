@@ -1,18 +1,17 @@
 """/api/images: list, show, edit, delete. Pictures come in through /api/uploads."""
 
-from fastapi import APIRouter
 from pydantic import BaseModel
 
 from visionsuit.images.out import ImageDetail, ImageTile, image_detail, image_tiles
 from visionsuit.images.queries import get_image, list_images
 from visionsuit.images.service import change_image, delete_image
 from visionsuit.images.tables import Image
+from visionsuit.router import CtxDep, ReadCtxDep, Router
 from visionsuit.search.params import ListDep
 from visionsuit.site.stats import public_counter, register_counter
 from visionsuit.visibility import Visibility
-from visionsuit.web import CtxDep, ReadCtxDep
 
-router = APIRouter(prefix="/api/images", tags=["images"])
+router = Router(prefix="/api/images", tags=["images"])
 register_counter("images", public_counter(Image))
 
 

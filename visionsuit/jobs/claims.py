@@ -34,7 +34,8 @@ class ClaimLost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A job as it was when this worker took it. `is_idle`: nobody waits for it."""
+    """A job as it was when this worker took it. `is_idle`: nobody waits for it. `is_last`: nothing else in its queue
+    waited then, for whatever."""
 
     job_id: int
     public_id: str
@@ -48,6 +49,7 @@ class Claim:
     pace_key: str
     pace_size: int
     is_idle: bool
+    is_last: bool
 
 
 def has_waiting(ctx: Ctx, queue: str) -> bool:
@@ -65,29 +67,27 @@ def claim(ctx: Ctx, worker_id: str, queue: str, *, loaded: str = "") -> Claim | 
     if is_paused:
         return None
     now = utcnow()
-    candidates = next_of_each(ctx, queue, now)
+    first = statements.ask(ctx, statements.NEXT_OF_EACH, queue=queue, now=now).all()
+    candidates = [_candidate(row, now) for row in first]
     while candidates:
         chosen = choose(candidates, now, loaded=loaded)
         job = statements.ask(ctx, statements.READY_FOR_UPDATE, job_id=chosen.job_id, queue=queue, now=now).first()
         if job is not None:
-            return _take(ctx, job, worker_id, now, is_idle=chosen.priority <= IDLE_PRIORITY)
+            is_idle, is_last = chosen.priority <= IDLE_PRIORITY, first[0].waiting == 1
+            return _take(ctx, job, worker_id, now, is_idle=is_idle, is_last=is_last)
         # Its row is held by somebody who cancels it just now.
         candidates = [c for c in candidates if c.job_id != chosen.job_id]
     return None
 
 
-def next_of_each(ctx: Ctx, queue: str, now: datetime) -> list[Candidate]:
-    """Each person's first waiting job."""
-    return [
-        Candidate(
-            job_id=row.id,
-            priority=row.priority,
-            share_s=faded(row.used_s, row.used_at, now) if row.used_s is not None else 0.0,
-            waits_since=max(row.created_at, row.served_at) if row.served_at else row.created_at,
-            affinity=row.affinity,
-        )
-        for row in statements.ask(ctx, statements.NEXT_OF_EACH, queue=queue, now=now)
-    ]
+def _candidate(row: Any, now: datetime) -> Candidate:
+    return Candidate(
+        job_id=row.id,
+        priority=row.priority,
+        share_s=faded(row.used_s, row.used_at, now) if row.used_s is not None else 0.0,
+        waits_since=max(row.created_at, row.served_at) if row.served_at else row.created_at,
+        affinity=row.affinity,
+    )
 
 
 def report(ctx: Ctx, claim: Claim, phase: str, step: int, steps: int) -> bool:
@@ -177,14 +177,14 @@ def give_back(ctx: Ctx, job: Job, *, counts: bool) -> None:
     tell_job(ctx, job.public_id)
 
 
-def _take(ctx: Ctx, job: Any, worker_id: str, now: datetime, *, is_idle: bool) -> Claim:
+def _take(ctx: Ctx, job: Any, worker_id: str, now: datetime, *, is_idle: bool, is_last: bool) -> Claim:
     """`job`: columns of a row that is locked."""
     cost, token = load_paces(ctx).of(job), new_id()
     charged_s = cost if cost is not None else UNKNOWN_COST_S
     taken = {"new_token": token, "worker": worker_id, "charged": charged_s}
     statements.ask(ctx, statements.TAKE, job_id=job.id, now=now, **taken)
     charge(ctx, job.owner_id, charged_s, served=True)
-    tell_job(ctx, job.public_id)
+    tell_job(ctx, job.public_id, JobState.RUNNING)
     return Claim(
         job_id=job.id,
         public_id=job.public_id,
@@ -198,6 +198,7 @@ def _take(ctx: Ctx, job: Any, worker_id: str, now: datetime, *, is_idle: bool) -
         pace_key=job.pace_key,
         pace_size=job.pace_size,
         is_idle=is_idle,
+        is_last=is_last,
     )
 
 
@@ -225,5 +226,5 @@ def _finish(
     if done is None:
         raise ClaimLost(f"job {claim.public_id} is no longer this worker's")
     charge(ctx, done.owner_id, device_seconds - done.charged_s)
-    tell_job(ctx, done.public_id)
-    tell_queue(ctx, done.queue)
+    tell_job(ctx, done.public_id, state)
+    tell_queue(ctx, done.queue, ended=True)

@@ -8,7 +8,8 @@ from visionsuit.runtime import Ctx
 
 
 def queue_topic(queue: str) -> str:
-    """Something about this queue changed: work came, or it was paused or resumed."""
+    """Something about this queue changed: work came, or it was paused or resumed. `{"ended": True}`: only that a job is
+    over, which matters to those who wait for a place."""
     return f"queue:{queue}"
 
 
@@ -38,17 +39,14 @@ def recall(bus: Bus, topic: str, within_s: float) -> Any:
     return kept["value"] if kept is not None and time.monotonic() - kept["at"] < within_s else None
 
 
-def tell_queue(ctx: Ctx, queue: str) -> None:
-    ctx.after_commit(lambda: ctx.bus.publish(queue_topic(queue), {}))
+def tell_queue(ctx: Ctx, queue: str, *, ended: bool = False) -> None:
+    ctx.after_commit(lambda: ctx.bus.publish(queue_topic(queue), {"ended": True} if ended else {}))
 
 
-def tell_job(ctx: Ctx, public_id: str) -> None:
-    """The job's row changed: listeners read it again."""
-    ctx.after_commit(lambda: publish_change(ctx.bus, public_id))
-
-
-def publish_change(bus: Bus, public_id: str) -> None:
-    bus.publish(job_topic(public_id), {"kind": "changed"})
+def tell_job(ctx: Ctx, public_id: str, state: str | None = None) -> None:
+    """The job's row changed, to `state` if that is known: listeners read it again."""
+    message = {"kind": "changed"} if state is None else {"kind": "changed", "state": state}
+    ctx.after_commit(lambda: ctx.bus.publish(job_topic(public_id), message))
 
 
 def publish_progress(bus: Bus, public_id: str, message: Message) -> None:

@@ -67,13 +67,20 @@ QUEUE_FOR_UPDATE = sa.select(_states.c.is_paused).where(_states.c.name == _queue
 
 
 def _next_of_each() -> sa.Select[Any]:
+    waiting = (
+        sa.select(sa.func.count())
+        .select_from(_jobs)
+        .where(_job.queue == _queue, _is_any(_job.state, WAITING))
+        .scalar_subquery()
+    )
     place = sa.func.row_number().over(partition_by=_job.owner_id, order_by=(_job.priority.desc(), _job.id))
     ranked = sa.select(_job.id, place.label("place")).where(*_ready).subquery()
     first = _jobs.alias("first")
     job = first.c
     return (
         sa.select(
-            job.id, job.priority, job.affinity, job.created_at, _share.used_s, _share.used_at, _share.served_at
+            job.id, job.priority, job.affinity, job.created_at, _share.used_s, _share.used_at, _share.served_at,
+            waiting.label("waiting"),
         )
         .join_from(first, ranked, ranked.c.id == job.id)
         .outerjoin(_shares, _share.owner_id == job.owner_id)
@@ -81,7 +88,7 @@ def _next_of_each() -> sa.Select[Any]:
     )  # fmt: skip
 
 
-#: Each person's first waiting job, with what they used so far.
+#: Each person's first job that may begin, with what they used so far, and how many of all wait, for whatever.
 NEXT_OF_EACH = _next_of_each()
 
 #: Everything that waits or runs, with what its owner used so far; what goes first comes first.

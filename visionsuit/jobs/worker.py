@@ -66,9 +66,11 @@ class Worker:
         self._stopping = threading.Event()
         self._news = threading.Condition()
         self._hints = 0
-        # Words that the queue changed, and how many there were when nothing was found in it the last time.
+        # Words that the queue changed; how many there were when nothing could be taken from it the last time, and when
+        # nothing in it waited at all: then not even the end of a job can let something begin.
         self._heard = 0
         self._found_empty = -1
+        self._nothing_waits = -1
         self._running: dict[str, Work] = {}
         self._running_lock = threading.Lock()
         self._clock = DeviceClock()
@@ -93,7 +95,7 @@ class Worker:
         if count:
             log.info("jobs_taken_back", count=count)
         bus = self._runtime.bus
-        self._listening.enter_context(bus.subscribe(queue_topic(self._queue), lambda _: self._hint(news=True)))
+        self._listening.enter_context(bus.subscribe(queue_topic(self._queue), self._on_queue))
         self._listening.enter_context(bus.subscribe(cancel_topic(self._queue), self._pass_on_cancel))
         self._keeper.start()
 
@@ -206,12 +208,12 @@ class Worker:
             if full or self._alone is not None or self._found_empty == self._heard:
                 return None
             heard = self._heard
-            if not self._work_waits():
-                self._found_empty = heard
-                return None
             with self._runtime.open_ctx(SYSTEM) as ctx:
                 claim = claims.claim(ctx, self._life.worker_id, self._queue, loaded=self._loaded)
+            if claim is None or claim.is_last:
+                self._found_empty = heard
             if claim is not None:
+                self._nothing_waits = heard if claim.is_last else -1
                 self._loaded = claim.affinity
                 self._on_device += not claim.is_idle
                 if claim.attempt > 1:
@@ -310,6 +312,10 @@ class Worker:
             log.info("claim_lost", job=work.claim.public_id)
 
     # Signals
+
+    def _on_queue(self, message: Message) -> None:
+        if not ("ended" in message and self._nothing_waits == self._heard):
+            self._hint(news=True)
 
     def _hint(self, *, news: bool = False, everybody: bool = False) -> None:
         """Let one idle thread look for work: with all of them, most would ask the database for nothing. `news`: the

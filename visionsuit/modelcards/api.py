@@ -1,6 +1,5 @@
 """/api/models: list, show, edit, delete. Files come in through /api/uploads and leave through downloads."""
 
-from fastapi import APIRouter
 from pydantic import BaseModel
 
 from visionsuit.core.permissions import Permission, require
@@ -9,12 +8,13 @@ from visionsuit.modelcards.out import ModelDetail, ModelTile, model_detail, mode
 from visionsuit.modelcards.queries import get_card, list_cards
 from visionsuit.modelcards.service import change_card, delete_card
 from visionsuit.modelcards.tables import ModelCard, ModelType
+from visionsuit.router import CtxDep, ReadCtxDep, Router
 from visionsuit.search.params import ListDep
 from visionsuit.site.stats import public_counter, register_counter
 from visionsuit.visibility import Visibility
-from visionsuit.web import ActorDep, CtxDep, ReadCtxDep, RuntimeDep
+from visionsuit.web import ActorDep, RuntimeDep
 
-router = APIRouter(prefix="/api/models", tags=["models"])
+router = Router(prefix="/api/models", tags=["models"])
 register_counter("models", public_counter(ModelCard))
 
 

@@ -2,14 +2,14 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel
 
+from visionsuit.router import ReadCtxDep, Router
 from visionsuit.search.document import Kind
 from visionsuit.search.tags import list_tags
-from visionsuit.web import ReadCtxDep
 
-router = APIRouter(prefix="/api", tags=["explorer"])
+router = Router(prefix="/api", tags=["explorer"])
 
 
 class TagOut(BaseModel):

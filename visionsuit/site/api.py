@@ -2,18 +2,19 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from visionsuit.core.config import GeneratorAccess, RegistrationPolicy
 from visionsuit.core.permissions import Permission, require
+from visionsuit.router import CtxDep, ReadCtxDep, Router
 from visionsuit.site import live
 from visionsuit.site.live import LiveSettings, SiteTitle
 from visionsuit.site.stats import StatsCache
 from visionsuit.site.status import PartStatus, SiteStatus, StatusCache
-from visionsuit.web import CtxDep, ReadCtxDep, RuntimeDep
+from visionsuit.web import FromRequest, RuntimeDep
 
-router = APIRouter(tags=["site"])
+router = Router(tags=["site"])
 
 
 class SettingsPatchIn(BaseModel):
@@ -59,6 +60,10 @@ def _kept(request: Request, name: str, make: type[Any]) -> Any:
     return getattr(state, name)
 
 
+StatsCacheDep = Annotated[StatsCache, Depends(FromRequest(get_stats_cache))]
+StatusCacheDep = Annotated[StatusCache, Depends(FromRequest(get_status_cache))]
+
+
 @router.get("/api/settings", summary="Live settings")
 def show_settings(ctx: ReadCtxDep) -> LiveSettings:
     require(ctx.actor, Permission.SETTINGS_MANAGE)
@@ -72,13 +77,13 @@ def change_settings(ctx: CtxDep, body: SettingsPatchIn) -> LiveSettings:
 
 
 @router.get("/api/meta/stats", summary="Public numbers of the site")
-def show_stats(ctx: ReadCtxDep, cache: Annotated[StatsCache, Depends(get_stats_cache)]) -> StatsOut:
+def show_stats(ctx: ReadCtxDep, cache: StatsCacheDep) -> StatsOut:
     """A few seconds old at most."""
     return StatsOut(**cache.read(ctx))
 
 
 @router.get("/api/meta/status", summary="State of the site's parts")
-def show_status(runtime: RuntimeDep, cache: Annotated[StatusCache, Depends(get_status_cache)]) -> SiteStatus:
+def show_status(runtime: RuntimeDep, cache: StatusCacheDep) -> SiteStatus:
     return cache.read(runtime)
 
 
@@ -88,9 +93,7 @@ def show_health() -> HealthOut:
 
 
 @router.get("/health/ready", summary="The process can serve", responses={503: {"model": ReadyOut}})
-def show_ready(
-    runtime: RuntimeDep, response: Response, cache: Annotated[StatusCache, Depends(get_status_cache)]
-) -> ReadyOut:
+def show_ready(runtime: RuntimeDep, response: Response, cache: StatusCacheDep) -> ReadyOut:
     """503 while database, storage or engine is down."""
     status = cache.read(runtime)
     if not status.is_ready:

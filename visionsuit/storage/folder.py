@@ -6,6 +6,7 @@ A file appears under its name in one rename, so nobody ever reads half of one. F
 """
 
 import errno
+import io
 import os
 import secrets
 import shutil
@@ -48,7 +49,7 @@ class FolderStorage:
     def open_writer(self, bucket: Bucket, object_id: str) -> "FolderWriter":
         target = self._new_path(bucket, object_id)
         with _readable_errors():
-            return FolderWriter(target, self._incoming(), f"{bucket}.{object_id}")
+            return FolderWriter(target, f"{self.root}/{_INCOMING}/{bucket}.{object_id}")
 
     def put(self, bucket: Bucket, object_id: str, chunks: Iterable[bytes]) -> int:
         return write_all(self.open_writer(bucket, object_id), chunks)
@@ -149,12 +150,13 @@ class FolderStorage:
 class FolderWriter:
     """One file on its way in."""
 
-    def __init__(self, target: Path, incoming: Path, name: str) -> None:
+    def __init__(self, target: Path, beginning: str) -> None:
+        """`beginning`: of the path where it lies on its way."""
         self._target = target
         self._done = False
         while True:
-            self._path = incoming / f"{name}.{secrets.token_hex(4)}"
-            self.file = self._path.open("xb", buffering=0)
+            self._path = f"{beginning}.{secrets.token_hex(4)}"
+            self.file = _create(self._path)
             if fcntl is not None:
                 fcntl.flock(self.file, fcntl.LOCK_EX)
             # Another process that starts just now may take the new file for a leftover before it is locked.
@@ -183,8 +185,18 @@ class FolderWriter:
             return
         self._done = True
         with _readable_errors():
-            self._path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                os.unlink(self._path)
             self.file.close()
+
+
+def _create(path: str) -> io.FileIO:
+    """A new file, in a folder that is made if somebody cleared it away."""
+    try:
+        return io.FileIO(path, "x")
+    except FileNotFoundError:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        return io.FileIO(path, "x")
 
 
 def _version(stat: os.stat_result) -> str:

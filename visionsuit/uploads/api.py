@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 
 from visionsuit.core.permissions import Permission, require
 from visionsuit.galleries.out import gallery_tiles
@@ -11,15 +11,16 @@ from visionsuit.images.out import image_tiles
 from visionsuit.images.tables import Image
 from visionsuit.modelcards.out import ModelDetail, model_detail
 from visionsuit.modelcards.tables import ModelType
+from visionsuit.router import CtxDep, ReadCtxDep, Router
 from visionsuit.runtime import Ctx
 from visionsuit.uploads import drafts, service
 from visionsuit.uploads.multipart import boundary_of
 from visionsuit.uploads.schemas import DraftIn, DraftOut, FileOut, PublishIn, UploadedImages, draft_out, file_out
 from visionsuit.uploads.stream import receive_in_thread, refuse_length
 from visionsuit.visibility import Visibility
-from visionsuit.web import ActorDep, CtxDep, ReadCtxDep, RuntimeDep
+from visionsuit.web import ActorDep, RuntimeDep
 
-router = APIRouter(prefix="/api/uploads", tags=["uploads"])
+router = Router(prefix="/api/uploads", tags=["uploads"])
 
 #: What a form may weigh beyond its files.
 _FORM_BYTES = 1024 * 1024

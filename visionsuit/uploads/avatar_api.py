@@ -2,16 +2,17 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 
 from visionsuit.accounts.schemas import UserOut, user_out
 from visionsuit.core.permissions import Permission, require
+from visionsuit.router import CtxDep, Router
 from visionsuit.uploads.avatar import receive_avatar, remove_avatar
 from visionsuit.uploads.multipart import boundary_of
 from visionsuit.uploads.stream import receive_in_thread
-from visionsuit.web import ActorDep, CtxDep, RuntimeDep
+from visionsuit.web import ActorDep, RuntimeDep
 
-router = APIRouter(prefix="/api/users/me/avatar", tags=["users"])
+router = Router(prefix="/api/users/me/avatar", tags=["users"])
 
 _FORM: dict[str, Any] = {
     "requestBody": {
