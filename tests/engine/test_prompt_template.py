@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from contextlib import suppress
 from random import Random
 
 import pytest
@@ -10,8 +11,10 @@ from hypothesis import strategies as st
 
 from visionsuit.engine.prompt_template import (
     MAX_CHARACTERS,
+    MAX_LOOKS,
     BadLoraTag,
     LoraTag,
+    TooManyOptions,
     UnknownWildcard,
     WildcardsTooDeep,
     expand,
@@ -28,6 +31,7 @@ LISTS = {
     "bomb": ["__bomb2__" * 30],
     "bomb2": ["__bomb3__" * 30],
     "bomb3": ["x" * 2000],
+    "letters": ["{99$$" + "|" * 998 + "}"],
     "a-b_c9": ["fine"],
 }
 
@@ -100,6 +104,37 @@ def test_growth_has_an_end(text: str) -> None:
     assert time.thread_time() - began < 2
 
 
+@pytest.mark.parametrize("text", ["{99$$" + "|" * 3980 + "}", "__letters__" * 300])
+def test_many_picks_of_many_options_are_refused_at_once(text: str) -> None:
+    began = time.thread_time()
+    with pytest.raises(TooManyOptions, match=f"99 of .* {MAX_LOOKS}") as refused:
+        expanded(text)
+    assert time.thread_time() - began < 0.5
+    assert refused.value.hint
+
+
+def test_picks_within_the_bound_are_made() -> None:
+    text = "{99$$" + "|".join("abcdefgh"[number % 8] for number in range(MAX_LOOKS // 99)) + "}"
+    assert len(expanded(text)) == 99 + 98 * 2
+
+
+def test_the_same_choices_as_one_by_one() -> None:
+    """What is drawn, and how, is part of every recipe."""
+    names = "abcdefg"
+    for seed in range(200):
+        random = Random(seed)
+        weights = [float(random.randrange(4)) for _ in names]
+        left, expected, drawn = list(zip(names, weights, strict=True)), [], Random(seed)
+        for _ in names:
+            point = drawn.random() * sum(weight for _, weight in left)
+            index = 0
+            while index < len(left) - 1 and (point := point - left[index][1]) >= 0:
+                index += 1
+            expected.append(left.pop(index)[0])
+        options = "|".join(f"{weight:g}::{name}" for name, weight in zip(names, weights, strict=True))
+        assert expanded(f"{{7$$ $${options}}}", seed) == " ".join(expected)
+
+
 def texts() -> st.SearchStrategy[str]:
     words = [*"{}|\\$_: ab12", "__animal__", "2$$", "0.5::", "__", "\\{", "\\__", "é"]
     return st.lists(st.sampled_from(words), max_size=50).map("".join) | st.text(max_size=60)
@@ -133,7 +168,8 @@ def test_hostile_text_takes_no_time(unit: str) -> None:
     began = time.thread_time()
     parse_template(text)
     if "__a" not in text:
-        expanded(text)
+        with suppress(TooManyOptions):
+            expanded(text)
     take_lora_tags(text)
     assert time.thread_time() - began < 5
 

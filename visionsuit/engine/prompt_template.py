@@ -14,9 +14,11 @@ What does not fit this is text: a brace that nothing closes, braces without a ch
 
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import accumulate
 from random import Random
 
 from visionsuit.core.errors import InvalidInput
@@ -28,6 +30,8 @@ MAX_WILDCARD_DEPTH = 6
 MAX_WILDCARDS = 500
 #: Of one prompt after all choices.
 MAX_CHARACTERS = 100_000
+#: Of all choices of one prompt together: options times how many of them are picked.
+MAX_LOOKS = 20_000
 
 WILDCARD_NAME = re.compile(r"[A-Za-z0-9](?:[-_]?[A-Za-z0-9]){0,63}")
 _TOKEN = re.compile(r"\\\\|\\[{}|]|\\__|[{}|]|__(?P<name>" + WILDCARD_NAME.pattern + r")__|[^\\{}|_]+|.", re.DOTALL)
@@ -43,6 +47,10 @@ class UnknownWildcard(InvalidInput):
 
 class WildcardsTooDeep(InvalidInput):
     code = "wildcards_too_deep"
+
+
+class TooManyOptions(InvalidInput):
+    code = "too_many_options"
 
 
 class BadLoraTag(InvalidInput):
@@ -131,7 +139,7 @@ def expand(template: str | tuple[Node, ...], random: Random, list_lines: Callabl
         list_lines: wildcard name -> its lines; None or empty: there is no such list.
 
     Raises:
-        UnknownWildcard, WildcardsTooDeep
+        UnknownWildcard, WildcardsTooDeep, TooManyOptions
     """
     nodes = parse_template(template) if isinstance(template, str) else template
     return _Expansion(random, list_lines).expand(nodes, 0)
@@ -162,6 +170,7 @@ class _Expansion:
     list_lines: Callable[[str], Sequence[str] | None]
     wildcards: int = 0
     characters: int = 0
+    looks: int = 0
 
     def expand(self, nodes: tuple[Node, ...], depth: int) -> str:
         return "".join(self._expand_node(node, depth) for node in nodes)
@@ -197,18 +206,24 @@ class _Expansion:
         count = choice.least
         if choice.most > choice.least:
             count += int(self.random.random() * (choice.most - choice.least + 1))
-        for _ in range(min(count, len(choice.options))):
-            index = self._draw([option.weight for option in left])
+        count = min(count, len(left))
+        self.looks += count * len(left)
+        if self.looks > MAX_LOOKS:
+            raise TooManyOptions(
+                f"The choices of this prompt are too many: {count} of {len(left)} options are to be picked; over the "
+                f"whole prompt, options times picks may come to {MAX_LOOKS}.",
+                hint="Offer fewer options, or pick fewer of them.",
+            )
+        weights = [option.weight for option in left]
+        for _ in range(count):
+            index = self._draw(weights)
+            del weights[index]
             yield left.pop(index)
 
     def _draw(self, weights: list[float]) -> int:
-        point = self.random.random() * sum(weights)
-        for index, weight in enumerate(weights):
-            point -= weight
-            if point < 0:
-                return index
-        # All weights are zero, or rounding has left a rest.
-        return len(weights) - 1
+        ends = list(accumulate(weights))
+        # All weights may be zero, and rounding may leave a rest.
+        return min(bisect_right(ends, self.random.random() * ends[-1]), len(ends) - 1)
 
 
 def _choice(frame: _Frame) -> list[Node]:
