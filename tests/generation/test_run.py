@@ -1,6 +1,7 @@
 """From the queue to stored pictures, on the mock engine."""
 
 import io
+import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -18,6 +19,7 @@ from tests.jobs.conftest import until
 from tests.postgres import both_databases
 from visionsuit.accounts.tables import Account
 from visionsuit.core.actor import SYSTEM
+from visionsuit.core.errors import NotFound
 from visionsuit.engine.base import OutOfDeviceMemory
 from visionsuit.engine.mock import MockEngine
 from visionsuit.generation import service
@@ -167,8 +169,6 @@ def test_a_worker_that_lost_its_claim_leaves_nothing(
     site: Runtime, people: People, start_worker: Callable[[], Worker]
 ) -> None:
     """The first worker sleeps while storing; the job is given to another, which finishes; then the first wakes."""
-    import threading
-
     generation_id = submit(site, people.user)
     with site.open_ctx(SYSTEM) as ctx:
         claim = claims.claim(ctx, "sleeper", RENDER_QUEUE)
@@ -204,6 +204,36 @@ def test_a_render_deleted_while_it_runs_leaves_nothing(
 
     until(ended)
     assert outputs(site) == set()
+
+
+def waits_for_a_lock(runtime: Runtime) -> bool:
+    """Whether somebody does, in PostgreSQL."""
+    query = sa.text("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()")
+    with runtime.open_ctx(SYSTEM, read_only=True) as ctx:
+        return ctx.connection.execute(query).first() is not None
+
+
+def test_of_two_deletes_at_once_the_second_finds_nothing(site: Runtime, people: People) -> None:
+    generation_id = submit(site, people.user)
+    outcomes: list[BaseException | None] = []
+
+    def delete() -> None:
+        try:
+            with site.open_ctx(people.user) as ctx:
+                service.delete(ctx, generation_id)
+            outcomes.append(None)
+        except Exception as error:
+            outcomes.append(error)
+
+    second = threading.Thread(target=delete)
+    with site.open_ctx(people.user) as ctx:
+        service.delete(ctx, generation_id)
+        second.start()
+        if site.database.dialect.name == "postgresql":
+            until(lambda: waits_for_a_lock(site))
+    second.join()
+    [outcome] = outcomes
+    assert isinstance(outcome, NotFound), outcome
 
 
 def test_deleting_a_finished_render_removes_rows_and_files(site: Runtime, people: People, worker: Worker) -> None:

@@ -26,8 +26,16 @@ def test_priority_goes_before_share() -> None:
 
 
 def test_nobody_waits_longer_than_the_bound_for_others() -> None:
-    starving = candidate(1, 10_000, waits_s=STARVATION_S + 1, priority=-5)
-    assert choose([starving, candidate(2, 0, priority=9)], NOW).job_id == 1
+    starving = candidate(1, 10_000, waits_s=STARVATION_S + 1)
+    assert choose([starving, candidate(2, 0)], NOW).job_id == 1
+
+
+def test_who_waits_long_passes_nobody_of_a_higher_priority() -> None:
+    starving = candidate(1, waits_s=STARVATION_S + 50)
+    assert choose([starving, candidate(2, 0, priority=1)], NOW).job_id == 2
+    test_sheet = candidate(3, waits_s=STARVATION_S + 99, priority=-10)
+    assert choose([test_sheet, candidate(4, 500)], NOW).job_id == 4
+    assert choose([test_sheet, candidate(4, 500), starving], NOW).job_id == 1
 
 
 def test_among_the_starving_the_longest_waiting_goes_first() -> None:

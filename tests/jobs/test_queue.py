@@ -204,6 +204,32 @@ def test_cancel_asks_running_work_and_leaves_finished_work(runtime: Runtime, peo
         assert queue.cancel(ctx, job_id).state == JobState.CANCELLED
 
 
+def test_what_is_gone_is_not_found(runtime: Runtime, people: People) -> None:
+    job_id = put(runtime, people.user)
+    with runtime.open_ctx(people.user) as ctx:
+        queue.remove(ctx, queue.cancel(ctx, job_id))
+    with pytest.raises(queue.JobNotFound), runtime.open_ctx(people.user) as ctx:
+        queue.cancel(ctx, job_id)
+    for name in ("\0", "a\0b", "x" * 1000, "nothing"):
+        with pytest.raises(queue.JobNotFound), runtime.open_ctx(people.user) as ctx:
+            queue.lock_named(ctx, name)
+
+
+def test_who_is_tried_again_waits_from_then_on(runtime: Runtime, people: People) -> None:
+    used_much, used_nothing = people.make("ann"), people.make("ben")
+    put(runtime, used_much)
+    finish(runtime, must_take(runtime), 500.0)
+    old = put(runtime, used_much)
+    with runtime.open_ctx(SYSTEM) as ctx:
+        queue.cancel(ctx, old)
+        ctx.session.get_one(Job, old).created_at -= timedelta(hours=1)
+        ctx.session.get_one(OwnerShare, used_much.user_id).served_at = utcnow() - timedelta(hours=1)
+    new = put(runtime, used_nothing)
+    with runtime.open_ctx(SYSTEM) as ctx:
+        queue.retry(ctx, queue.lock_job(ctx, old))
+    assert must_take(runtime).job_id == new
+
+
 def test_a_worker_that_lost_its_claim_changes_nothing(runtime: Runtime, people: People) -> None:
     job_id = put(runtime, people.user)
     stale = must_take(runtime, "sleeper")

@@ -7,7 +7,7 @@ from sqlmodel import col, select
 
 from visionsuit.core.clock import utcnow
 from visionsuit.core.errors import Conflict, NotFound, TooMany, Unavailable
-from visionsuit.core.ids import new_id
+from visionsuit.core.ids import is_id, new_id
 from visionsuit.jobs import statements
 from visionsuit.jobs.events import cancel_topic, forecast_topic, tell_job, tell_queue
 from visionsuit.jobs.rows import JobRow
@@ -101,22 +101,35 @@ def find_job(ctx: Ctx, job_id: int) -> Job | None:
 
 
 def lock_job(ctx: Ctx, job_id: int) -> Job:
-    """The row as it is now, kept from workers until the transaction ends."""
-    return ctx.session.exec(
+    """The row as it is now, kept from workers until the transaction ends.
+
+    Raises:
+        JobNotFound: it went away, at the latest while its row was waited for.
+    """
+    job = ctx.session.exec(
         select(Job).where(col(Job.id) == job_id).with_for_update().execution_options(populate_existing=True)
-    ).one()
+    ).one_or_none()
+    if job is None:
+        raise JobNotFound("There is no such job.")
+    return job
 
 
 def lock_named(ctx: Ctx, public_id: str, queue: str = RENDER_QUEUE) -> Job:
     """Raises: JobNotFound"""
-    job_id = ctx.session.exec(select(Job.id).where(Job.public_id == public_id, Job.queue == queue)).first()
+    job_id = None
+    if is_id(public_id):
+        job_id = ctx.session.exec(select(Job.id).where(Job.public_id == public_id, Job.queue == queue)).first()
     if job_id is None:
         raise JobNotFound("There is no such job.")
     return lock_job(ctx, job_id)
 
 
 def cancel(ctx: Ctx, job_id: int) -> Job:
-    """Waiting work ends at once; running work is asked to stop and does so within a step. Finished work stays."""
+    """Waiting work ends at once; running work is asked to stop and does so within a step. Finished work stays.
+
+    Raises:
+        JobNotFound
+    """
     job = lock_job(ctx, job_id)
     if job.state in WAITING:
         job.state = JobState.CANCELLED
@@ -153,6 +166,8 @@ def retry(ctx: Ctx, job: Job) -> None:
     job.error_code = job.error_message = job.error_trace = None
     job.phase, job.step, job.steps = None, 0, 0
     job.run_after = job.started_at = job.finished_at = None
+    # Its owner waits from now on, not since it was asked for.
+    job.created_at = utcnow()
     ctx.session.add(job)
     ctx.session.flush()
     tell_queue(ctx, job.queue)
