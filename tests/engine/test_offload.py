@@ -79,6 +79,16 @@ def weights_of(model: Any) -> dict[str, torch.Tensor]:
     return {f"{n}.{name}": own for n, module in enumerate(modules) for name, own in module.state_dict().items()}
 
 
+def test_one_that_is_rendered_whole_ends_while_another_model_waits_for_its_place(
+    open_engine: Open, tmp_path: Path
+) -> None:
+    ours, _ = open_engine(budget=1, more={"flux": read_base_model(make_tiny_flux(tmp_path / "flux"))})
+    whole = Call(ours.engine, request_for(ours, "flux", seeds=tuple(range(4)), steps=30, **EULER)).start().reach(2)
+    other = Call(ours.engine, request_for(ours, "sd", steps=2)).start()
+    assert len(whole.join()) == 4
+    assert len(other.join()) == 1
+
+
 def test_two_models_take_turns_on_a_device_that_holds_one(
     open_engine: Open, renderer: Renderer, mixes: dict[str, list[LoraRef]], tmp_path: Path
 ) -> None:

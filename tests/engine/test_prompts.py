@@ -1,5 +1,6 @@
 """Embeddings: diffusers' own where no syntax is used, A1111's arithmetic where it is, chunks of the model's context."""
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from visionsuit.engine.catalog import BaseModelInfo
 from visionsuit.engine.conditioning import encode as encode_request
 from visionsuit.engine.devices import choose_device
 from visionsuit.engine.prompt_syntax import MAX_CHUNKS
-from visionsuit.engine.prompts import Conditioning, PromptTooLong, emphasize, encode_prompts
+from visionsuit.engine.prompts import Conditioning, Encoding, PromptTooLong, Unfinished, emphasize, encode_prompts
 from visionsuit.generation.parts import render_all
 
 NAMES = ("sd", "sdxl", "demo")
@@ -29,7 +30,7 @@ def loaded(models: dict[str, BaseModelInfo]) -> dict[str, LoadedModel]:
 
 def encode(model: LoadedModel, prompt: str, negative: str = "x", guided: bool = True) -> tuple[Conditioning, Any]:
     with torch.inference_mode():
-        return encode_prompts(model, prompt, negative, guided=guided)
+        return encode_prompts(model, prompt, negative, Encoding(), guided=guided)
 
 
 def context(model: LoadedModel) -> int:
@@ -73,6 +74,22 @@ def test_long_prompts_are_chunks_of_the_models_context(loaded: dict[str, LoadedM
     # The shorter side goes on with a chunk of no words.
     assert torch.equal(negative.embeds[:, : context(model)], encode(model, "x", "green")[1].embeds)
     assert torch.equal(negative.embeds[:, context(model) :], encode(model, "")[0].embeds)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_in_turns_they_are_the_same_to_the_last_bit(loaded: dict[str, LoadedModel], name: str) -> None:
+    model, encoding, turns = loaded[name], Encoding(), 0
+    whole = encode(model, LONG, "green BREAK (red:1.2)")
+    sides = None
+    while sides is None:
+        encoding.runs_left, turns = 1, turns + 1
+        with contextlib.suppress(Unfinished), torch.inference_mode():
+            sides = encode_prompts(model, LONG, "green BREAK (red:1.2)", encoding, guided=True)
+    assert turns > 3
+    for ours, expected in zip(sides, whole, strict=True):
+        assert ours is not None
+        assert torch.equal(ours.embeds, expected.embeds)
+        assert name != "sdxl" or torch.equal(ours.pooled, expected.pooled)
 
 
 @pytest.mark.parametrize("name", NAMES)

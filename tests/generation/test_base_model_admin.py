@@ -196,9 +196,9 @@ def test_a_sampler_that_its_kind_does_not_have_is_refused(
     make_tiny_sd3(site.settings.models_dir / "three")
     [three] = ask("POST", "/sync")["items"]
     [offered] = ask("GET", "")["items"]
-    assert (offered["samplers"], offered["default"]["sampler"]) == (["euler"], "euler")
+    assert (offered["samplers"], offered["default"]["sampler"]) == (["dpmpp_2m", "euler", "heun", "unipc"], "euler")
     submit(site, people.user, order(width=64, height=64))
-    with pytest.raises(AppError, match="This sampler is not known; there are: euler"):
+    with pytest.raises(AppError, match="This sampler is not known; there are: dpmpp_2m, euler, heun, unipc"):
         submit(site, people.user, order(width=64, height=64, sampler="ddim"))
     ask("PATCH", f"/{three['id']}", {"default": {"sampler": "ddim"}}, status=422)
 

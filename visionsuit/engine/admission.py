@@ -54,10 +54,11 @@ def admit(ticket: Ticket, *, tiled: bool = False) -> tuple[BatchKey, list[Row]]:
 
     Raises:
         EngineError: a sampler that is not known, a prompt that is too long.
+        Unfinished: the prompt takes more turns.
     """
     request, model, packs = ticket.request, ticket.model, ticket.packs or {}
     mix = model.loras.unet_mix(request.loras, packs)
-    inputs = encode(model, request, packs)
+    inputs = encode(model, request, packs, ticket.encoding)
     starts = begin(model, request, tiled=tiled)
     rows = [Row(ticket, number, model, inputs, mix, start) for number, start in enumerate(starts)]
     height, width = rows[0].latent.shape[-2:]

@@ -15,9 +15,10 @@ from visionsuit.engine.whole import WholeModel
 
 
 def people_render(tickets: Iterable[Ticket]) -> bool:
-    """Whether the background has to stand: a person's request has rows, or gets one picture after the other."""
+    """Whether the background has to stand: a person's request has rows, or is about to, or gets one picture after the
+    other."""
     return any(
-        (ticket.admitted or isinstance(ticket.model, WholeModel)) and not ticket.is_over
+        (ticket.admitted or ticket.encoding is not None or isinstance(ticket.model, WholeModel)) and not ticket.is_over
         for ticket in tickets
         if not ticket.request.background
     )

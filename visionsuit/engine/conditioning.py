@@ -10,8 +10,11 @@ import torch
 from visionsuit.engine.base import Family, RenderRequest
 from visionsuit.engine.base_models import LoadedModel
 from visionsuit.engine.lora_packs import Pack
-from visionsuit.engine.prompts import Conditioning, encode_prompts
+from visionsuit.engine.prompts import Conditioning, Encoding, encode_prompts
 from visionsuit.engine.prompts_sd3 import encode_sd3_prompts
+
+#: Of text encoders, between two calls of the UNet; most prompts take fewer.
+RUNS_A_TURN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +48,18 @@ def is_guided(model: LoadedModel, request: RenderRequest) -> bool:
     return request.guidance > 1 and _guidance_width(model) is None
 
 
-def encode(model: LoadedModel, request: RenderRequest, packs: Mapping[str, Pack]) -> Inputs:
+def encode(
+    model: LoadedModel, request: RenderRequest, packs: Mapping[str, Pack], encoding: Encoding | None = None
+) -> Inputs:
     """Encode a request's prompts under the text encoder part of its LoRA mix.
 
     Args:
         packs: SHA-256 -> Pack, of all LoRAs of the request.
+        encoding: of this request, where it is to be encoded in turns; the same one every time.
+
+    Raises:
+        PromptTooLong
+        Unfinished: RUNS_A_TURN were made; ask again.
     """
     mix = model.loras.text_key(request.loras, packs)
     guided = is_guided(model, request)
@@ -57,9 +67,14 @@ def encode(model: LoadedModel, request: RenderRequest, packs: Mapping[str, Pack]
     sides = model.prompts.get(key)
     if sides is None:
         encode_sides = encode_sd3_prompts if model.family is Family.SD3 else encode_prompts
+        if encoding is None:
+            encoding = Encoding()
+        elif model.texts.on_device:
+            # Where they come for this alone, they need not come again.
+            encoding.runs_left = RUNS_A_TURN
         with model.texts.visit():
             model.loras.use_text(mix, packs)
-            sides = encode_sides(model, request.prompt, request.negative_prompt, guided=guided)
+            sides = encode_sides(model, request.prompt, request.negative_prompt, encoding, guided=guided)
         model.prompts.keep(key, sides, sum(side.bytes for side in sides if side is not None))
     return _inputs(model, request, sides)
 

@@ -1,9 +1,9 @@
 """The thread that owns the device: it loads models, encodes, calls the UNet and decodes, for all who wait.
 
 Everything that touches a model happens here, so nothing of it needs a lock. Between two calls of the UNet at most one
-picture is decoded, and requests are admitted for no longer than part of a call takes, so nobody waits long for
-another's beginning or end. Batches (other models, other sizes) take turns, a call each. Requests in the background have
-no turn while people render.
+picture is decoded, and requests are admitted for no longer than part of a call takes, very long prompts a few chunks a
+turn, so nobody waits long for another's beginning or end. Batches (other models, other sizes) take turns, a call each.
+Requests in the background have no turn while people render.
 """
 
 import threading
@@ -24,6 +24,7 @@ from visionsuit.engine.decoding import decode, paste
 from visionsuit.engine.devices import Device, is_out_of_memory, set_threads
 from visionsuit.engine.lora_packs import Pack
 from visionsuit.engine.model_cache import ModelCache
+from visionsuit.engine.prompts import Encoding, Unfinished
 from visionsuit.engine.rows import Row
 from visionsuit.engine.tickets import CalledOff, Ticket
 from visionsuit.engine.whole import WholeModel
@@ -156,6 +157,7 @@ class Driver:
         time."""
         until = time.monotonic() + self._call_s * _ADMITTING_SHARE
         in_use = self._in_use()
+        has_room = True
         held_up: set[str] = set()
         for ticket in sorted(self._tickets, key=lambda ticket: ticket.request.background):
             ref = ticket.request.base_model
@@ -165,12 +167,15 @@ class Driver:
                 continue
             try:
                 if ticket.model is None:
+                    if not has_room:
+                        continue
                     if not ticket.request.background and not self.models.has_on_device(ref):
                         self._make_way()
                         in_use = self._in_use()
                     if not self.models.has_room(ref, in_use):
-                        # Those behind wait too, else the models in use would never go.
-                        return
+                        # Those behind wait too, else the models in use would never go; who has one goes on.
+                        has_room = False
+                        continue
                     model = self._with_memory(partial(self.models.get, ref, in_use), in_use)
                     in_use.add(ref.key)
                     check(ticket.request, model)
@@ -184,6 +189,13 @@ class Driver:
                     elif isinstance(ticket.model, WholeModel) or time.monotonic() >= until:
                         self._nudged = True  # there may be more to admit after the next call
                         return
+            except Unfinished:
+                # All others have their turn before its next one.
+                self._tickets.remove(ticket)
+                self._tickets.append(ticket)
+                self._nudged = True
+                if time.monotonic() >= until:
+                    return
             except Exception as error:  # a model or a request that fails is its caller's trouble alone
                 ticket.fail(error)
 
@@ -207,7 +219,9 @@ class Driver:
         if ticket.aside:
             self._bring_back(ticket)
             return True
-        ticket.phase(Phase.ENCODING)
+        if ticket.encoding is None:
+            ticket.encoding = Encoding()
+            ticket.phase(Phase.ENCODING)
         tiled = False
 
         def encode() -> tuple[BatchKey, list[Row]]:
@@ -217,6 +231,7 @@ class Driver:
                 return admit(ticket, tiled=use_tiles)
 
         self._add(ticket, *self._with_memory(encode, in_use))
+        ticket.encoding = None
         return True
 
     def _add(self, ticket: Ticket, key: BatchKey, rows: list[Row]) -> None:

@@ -5,8 +5,11 @@ picture. `Conditioning.chunks` (or the length of `embeds`) belongs into the key 
 picture are of one length always.
 """
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 
@@ -18,9 +21,45 @@ from visionsuit.engine.prompt_syntax import MAX_CHUNKS, Chunk, fill_chunks, pars
 _LEAST_MEAN = 1e-3
 _MOST_SCALE = 10.0
 
+_T = TypeVar("_T")
+
 
 class PromptTooLong(EngineError):
     code = "prompt_too_long"
+
+
+class Unfinished(Exception):
+    """As many runs were made as may be; what they gave is kept for the next time."""
+
+
+@dataclass(slots=True)
+class Encoding:
+    """One request's prompts on their way through the text encoders.
+
+    Attributes:
+        runs_left: how many runs of a text encoder may be made before others have their turn.
+    """
+
+    runs_left: float = math.inf
+    _tokens: dict[Any, Any] = field(default_factory=dict)
+    _made: dict[Any, Any] = field(default_factory=dict)
+
+    def split(self, key: Any, tokenize: Callable[[], _T]) -> _T:
+        """What `tokenize` gives, calculated once."""
+        if key not in self._tokens:
+            self._tokens[key] = tokenize()
+        found: _T = self._tokens[key]
+        return found
+
+    def run(self, key: Any, encode: Callable[[], _T]) -> _T:
+        """What `encode` gives, calculated once. Raises: Unfinished."""
+        if key not in self._made:
+            if self.runs_left < 1:
+                raise Unfinished
+            self.runs_left -= 1
+            self._made[key] = encode()
+        found: _T = self._made[key]
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +77,7 @@ class Conditioning:
 
 
 def encode_prompts(
-    model: LoadedModel, prompt: str, negative_prompt: str, *, guided: bool
+    model: LoadedModel, prompt: str, negative_prompt: str, encoding: Encoding, *, guided: bool
 ) -> tuple[Conditioning, Conditioning | None]:
     """Both sides, of equal length; the negative one is None when nothing is guided.
 
@@ -47,10 +86,11 @@ def encode_prompts(
 
     Raises:
         PromptTooLong: a prompt fills more than MAX_CHUNKS chunks.
+        Unfinished: ask again, with what was made until now.
     """
     zero_negative = model.zeros_for_empty_prompt and not negative_prompt
     texts = [prompt, negative_prompt] if guided and not zero_negative else [prompt]
-    rows, count = clip_rows(model, texts)
+    rows, count = clip_rows(model, texts, encoding)
     sides = [_join(model, side, count) for side in rows]
     if guided and zero_negative:
         pooled = sides[0].pooled
@@ -71,18 +111,24 @@ def _tokenizer(encoder: TextEncoder) -> Callable[[str], list[int]]:
 Rows = list[tuple[torch.Tensor, torch.Tensor | None]]
 
 
-def clip_rows(model: LoadedModel, texts: list[str]) -> tuple[list[Rows], int]:
+def clip_rows(model: LoadedModel, texts: list[str], encoding: Encoding) -> tuple[list[Rows], int]:
     """What the CLIP encoders make of each text, all of one length, and how many chunks that is.
 
     Raises:
-        PromptTooLong
+        PromptTooLong, Unfinished
     """
-    tokens = [[_chunks(encoder, text) for encoder in model.text_encoders] for text in texts]
+    tokens = [
+        [
+            encoding.split((number, text), partial(_chunks, encoder, text))
+            for number, encoder in enumerate(model.text_encoders)
+        ]
+        for text in texts
+    ]
     # Two tokenizers may split differently; all sides and encoders are padded to the longest.
     count = max(len(chunks) for side in tokens for chunks in side)
     if count > MAX_CHUNKS:
         raise PromptTooLong(f"The prompt fills {count} chunks of the text encoder; {MAX_CHUNKS} is the most.")
-    return [_encode(model, side, count) for side in tokens], count
+    return [_encode(model, side, count, encoding) for side in tokens], count
 
 
 def _join(model: LoadedModel, rows: Rows, count: int) -> Conditioning:
@@ -92,18 +138,15 @@ def _join(model: LoadedModel, rows: Rows, count: int) -> Conditioning:
     return Conditioning(embeds, None if pooled is None else pooled.to(model.dtype), count)
 
 
-def _encode(model: LoadedModel, side: list[list[Chunk]], count: int) -> Rows:
+def _encode(model: LoadedModel, side: list[list[Chunk]], count: int, encoding: Encoding) -> Rows:
     """`side`: one text's chunks, per text encoder."""
     found: Rows = []
-    for encoder, chunks in zip(model.text_encoders, side, strict=True):
-        # One by one: neighbours in a batch would change the last bits, and so the picture.
-        runs: dict[Chunk, tuple[torch.Tensor, torch.Tensor | None]] = {}
+    for number, (encoder, chunks) in enumerate(zip(model.text_encoders, side, strict=True)):
         padded = chunks + [Chunk()] * (count - len(chunks))
-        for chunk in padded:
-            if chunk not in runs:
-                runs[chunk] = _run(model, encoder, chunk)
+        # One by one: neighbours in a batch would change the last bits, and so the picture.
+        runs = [encoding.run((number, chunk), partial(_run, model, encoder, chunk)) for chunk in padded]
         # The pooled vector has room for one chunk: the beginning of the prompt.
-        found.append((torch.cat([runs[chunk][0] for chunk in padded], dim=1), runs[padded[0]][1]))
+        found.append((torch.cat([states for states, _ in runs], dim=1), runs[0][1]))
     return found
 
 

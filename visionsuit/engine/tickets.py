@@ -23,6 +23,7 @@ class Ticket:
         model: the loaded base model, once the device thread provided it; it stays loaded until the ticket is over, or
             stands.
         packs: the LoRAs of the request by SHA-256, once the calling thread read them.
+        encoding: what is made of its prompts, while they are encoded in turns.
         withdrawn: the caller gave up; its rows leave before the next step.
         stands: it is in the background, and people render.
         aside: its rows meanwhile, by the key of their batch; by None those that are denoised.
@@ -36,6 +37,7 @@ class Ticket:
         self.model: Any = None
         self.packs: dict[str, Any] | None = None
         self.admitted = False
+        self.encoding: Any = None
         self.withdrawn = False
         self.stands = False
         self.aside: defaultdict[Any, list[Any]] = defaultdict(list)
