@@ -1,5 +1,7 @@
 """Prompts with choices, wildcards and LoRA tags: decided at submit, recorded twice, rendered picture by picture."""
 
+import cProfile
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -18,10 +20,11 @@ from visionsuit.engine.prompt_template import BadLoraTag, UnknownWildcard, Wildc
 from visionsuit.generation import service
 from visionsuit.generation.cells import cells_of
 from visionsuit.generation.mix import NotALora
-from visionsuit.generation.order import LoraOrder
-from visionsuit.generation.pictures import LoraTagRefused, PromptTooLong, UnknownLoraTag
+from visionsuit.generation.order import MAX_WEIGHT, LoraOrder
 from visionsuit.generation.prepare import prepare
+from visionsuit.generation.prompts import LoraTagRefused, Prompts, PromptTooLong, UnknownLoraTag
 from visionsuit.generation.recipe import recipe_of
+from visionsuit.generation.sheets import AxisOrder, SheetOrder
 from visionsuit.generation.wildcards import list_wildcards, open_wildcards
 from visionsuit.jobs.worker import Worker
 from visionsuit.media.recipes import find_recipe, own_texts
@@ -80,6 +83,54 @@ def test_wildcards_are_lines_of_the_sites_lists(site: Runtime, people: People, w
     write_list("Animal", "fox and hen")
     [picture] = stored(site, people.user, submit(site, people.user, order("a __ANIMAL__")))["pictures"]
     assert picture["prompt"] == "a fox and hen"
+
+
+def test_a_request_looks_at_everything_once(site: Runtime, people: People, write_list: Callable[..., None]) -> None:
+    write_list("animal", "cat")
+    wanted = order("a {red|green} __animal__", negative_prompt="{dog|cow}")
+    seeds = SheetOrder(AxisOrder("seed", tuple(range(18))), AxisOrder("prompt", ("{x|y}", "z")))
+    profile = cProfile.Profile()
+    with site.open_ctx(people.user) as ctx:
+        profile.runcall(service.submit, ctx, wanted, seeds)
+    calls = Counter[str]()
+    for entry in profile.getstats():
+        if not isinstance(entry.code, str):
+            calls[entry.code.co_name] += entry.callcount
+    # Four prompts, and the line of the list.
+    assert calls["parse_template"] <= 5
+    # Two prompts a seed, and one value of the axis.
+    assert calls["make_choices"] <= 2 * 18 + 1
+    assert calls["_files"] == 1
+
+
+def test_one_request_has_one_state_of_the_lists(settings: Settings, write_list: Callable[..., None]) -> None:
+    write_list("animal", "cat")
+    prompts = Prompts(settings)
+    assert prompts.read("a __animal__", 1, "prompt") == ("a cat", [])
+    write_list("animal", "a dog that came later")
+    write_list("place", "sofa")
+    assert prompts.read("a __animal__", 2, "prompt") == ("a cat", [])
+    with pytest.raises(UnknownWildcard):
+        prompts.read("__place__", 1, "prompt")
+    assert Prompts(settings).read("a __place__", 1, "prompt") == ("a sofa", [])
+
+
+@both_databases
+def test_one_name_is_looked_up_once(site: Runtime, people: People) -> None:
+    make_card(site, people.curator, "Ink")
+    wanted = order("".join(f"<lora:Ink:{number / 1000}>" for number in range(100)), count=8)
+    profile = cProfile.Profile()
+    with site.open_ctx(people.user) as ctx:
+        render = profile.runcall(service.submit, ctx, wanted)
+    [looks] = [one.callcount for one in profile.getstats() if getattr(one.code, "co_name", "") == "find_card_by_name"]
+    assert looks == 1
+    assert render.request["pictures"][0]["loras"][0]["weight"] == MAX_WEIGHT
+
+
+def test_a_prompt_that_names_many_loras_is_refused_before_they_are_looked_up(site: Runtime, people: People) -> None:
+    tags = "".join(f"<lora:{number}:1>" for number in range(25))
+    with pytest.raises(LoraTagRefused, match="25 LoRAs; 12 is the most"):
+        submit(site, people.user, order(f"x {tags}"))
 
 
 @pytest.mark.parametrize("field", ["prompt", "negative_prompt"])

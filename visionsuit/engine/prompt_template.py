@@ -35,6 +35,8 @@ MAX_LOOKS = 20_000
 
 WILDCARD_NAME = re.compile(r"[A-Za-z0-9](?:[-_]?[A-Za-z0-9]){0,63}")
 _TOKEN = re.compile(r"\\\\|\\[{}|]|\\__|[{}|]|__(?P<name>" + WILDCARD_NAME.pattern + r")__|[^\\{}|_]+|.", re.DOTALL)
+#: Without one of these, all of a text is text.
+_MARKS = ("{", "\\", "__")
 _WEIGHT = re.compile(r"\s*([0-9]{1,6}(?:\.[0-9]{0,6})?|\.[0-9]{1,6})\s*::")
 _PICK = re.compile(r"\s*([0-9]{1,2})(?:-([0-9]{1,2}))?\$\$(?:([^$]{0,40})\$\$)?")
 _TAG = re.compile(r"<(?:lora|lyco):([^<>\n]{1,300})>", re.IGNORECASE)
@@ -104,6 +106,8 @@ class _Frame:
 
 def parse_template(text: str) -> tuple[Node, ...]:
     """Any text is a template; one without choices and escapes is itself."""
+    if not any(mark in text for mark in _MARKS):
+        return (text,) if text else ()
     frames = [_Frame()]
     shut = 0
     for match in _TOKEN.finditer(text):

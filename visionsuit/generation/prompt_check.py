@@ -8,7 +8,7 @@ from visionsuit.engine.base import ModelUnloadable
 from visionsuit.engine.prompt_tokens import PromptSize, measure_prompt
 from visionsuit.generation.base_models import get_offered
 from visionsuit.generation.order import complete_prompt
-from visionsuit.generation.pictures import check_length, make_choices, refuse_tags, resolve_tag, take_tags
+from visionsuit.generation.prompts import check_length, make_choices, refuse_tags, resolve_tag, take_tags
 from visionsuit.generation.tables import BaseModel
 from visionsuit.generation.wildcards import open_wildcards
 from visionsuit.runtime import Ctx

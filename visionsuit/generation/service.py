@@ -11,7 +11,8 @@ from visionsuit.generation.blocks import require_unblocked
 from visionsuit.generation.mix import resolve_mix
 from visionsuit.generation.modes import check_work, complete_init, complete_modes, size_for, steps_of_request
 from visionsuit.generation.order import Order, check_mix, complete
-from visionsuit.generation.pictures import look_ahead, plan_pictures
+from visionsuit.generation.pictures import plan_pictures
+from visionsuit.generation.prompts import Prompts, look_ahead
 from visionsuit.generation.queries import (
     RequestRow,
     count_by_status,
@@ -97,13 +98,14 @@ def submit_with_job(
     complete_modes(order, request, base, limits)
     check_mix(order.loras, limits)
     request["loras"] = resolve_mix(ctx, order.loras, base)
+    prompts = Prompts(ctx.settings)
     seeds = [request["seed"]]
     if sheet is not None:
-        request["sheet"] = complete_sheet(ctx, sheet, request, base)
+        request["sheet"] = complete_sheet(ctx, sheet, request, base, prompts)
         seeds = seeds_of_sheet(request["sheet"]) or seeds
-    pictures = plan_pictures(ctx, request, base)
+    pictures = plan_pictures(ctx, request, base, prompts)
     for seed in seeds[1:] if seeds[0] == request["seed"] else seeds:
-        pictures += plan_pictures(ctx, {**request, "seed": seed}, base)
+        pictures += plan_pictures(ctx, {**request, "seed": seed}, base, prompts)
     if pictures:
         request["pictures"] = pictures
     check_work(request, limits.request_megapixel_steps)

@@ -22,6 +22,7 @@ from visionsuit.generation.order import (
     complete_prompt,
 )
 from visionsuit.generation.pictures import plan_pictures
+from visionsuit.generation.prompts import Prompts
 from visionsuit.generation.tables import BaseModel
 from visionsuit.runtime import Ctx
 
@@ -61,7 +62,9 @@ class SheetOrder:
     control: bool = False
 
 
-def complete_sheet(ctx: Ctx, sheet: SheetOrder, request: dict[str, Any], base: BaseModel) -> dict[str, Any]:
+def complete_sheet(
+    ctx: Ctx, sheet: SheetOrder, request: dict[str, Any], base: BaseModel, prompts: Prompts
+) -> dict[str, Any]:
     """The sheet of a complete request, JSON.
 
     Raises:
@@ -73,7 +76,11 @@ def complete_sheet(ctx: Ctx, sheet: SheetOrder, request: dict[str, Any], base: B
     if request.get("variation"):
         raise BadOrder("A sheet has no variations.", field="base.variation")
     check_size(sheet, ctx.settings.limits.sheet_cells)
-    axes = {name: _axis(ctx, axis, name, request, base) for name, axis in (("x", sheet.x), ("y", sheet.y)) if axis}
+    axes = {
+        name: _axis(ctx, axis, name, request, base, prompts)
+        for name, axis in (("x", sheet.x), ("y", sheet.y))
+        if axis is not None
+    }
     x, y = axes["x"], axes.get("y")
     if y is not None and (x["axis"], x.get("model_id")) == (y["axis"], y.get("model_id")):
         raise BadOrder("Both sides of the sheet change the same thing.", field="y.axis")
@@ -105,7 +112,9 @@ def seeds_of_sheet(sheet: Mapping[str, Any]) -> list[int]:
     return list(dict.fromkeys(axes[0]["values"])) if axes else []
 
 
-def _axis(ctx: Ctx, axis: AxisOrder, name: str, request: dict[str, Any], base: BaseModel) -> dict[str, Any]:
+def _axis(
+    ctx: Ctx, axis: AxisOrder, name: str, request: dict[str, Any], base: BaseModel, prompts: Prompts
+) -> dict[str, Any]:
     check_choice(axis.axis, "", f"{name}.axis", AXES)
     checks: dict[str, Callable[[Any, str], Any]] = {
         "lora_weight": lambda value, field: check_number(value, 0, field, -MAX_WEIGHT, MAX_WEIGHT),
@@ -133,7 +142,8 @@ def _axis(ctx: Ctx, axis: AxisOrder, name: str, request: dict[str, Any], base: B
         done |= {"lora": axis.lora, "model_id": lora["model_id"], "label": lora["title"]}
     if axis.axis == "prompt":
         done["pictures"] = [
-            _picture(ctx, text, f"{name}.values.{number}", request, base) for number, text in enumerate(values)
+            _picture(ctx, {**request, "prompt": text}, f"{name}.values.{number}", base, prompts)
+            for number, text in enumerate(values)
         ]
     done["labels"] = _labels(axis, name, values)
     return done
@@ -147,16 +157,16 @@ def _lora(number: int, field: str, request: Mapping[str, Any]) -> Mapping[str, A
     return loras[number]
 
 
-def _picture(ctx: Ctx, prompt: str, field: str, request: dict[str, Any], base: BaseModel) -> dict[str, Any]:
-    """Prompt and mix of one value, its choices made."""
-    if not prompt:
+def _picture(ctx: Ctx, request: dict[str, Any], field: str, base: BaseModel, prompts: Prompts) -> dict[str, Any]:
+    """Prompt and mix of the request with one value, its choices made."""
+    if not request["prompt"]:
         raise BadOrder("A prompt is needed: say what the picture shows.", field=field)
     try:
-        planned = plan_pictures(ctx, {**request, "prompt": prompt}, base)
+        planned = plan_pictures(ctx, request, base, prompts)
     except AppError as error:
         error.field = field
         raise
-    picture = planned[0] if planned else {"prompt": prompt, "loras": request["loras"]}
+    picture = planned[0] if planned else request
     return {"prompt": picture["prompt"], "loras": picture["loras"]}
 
 

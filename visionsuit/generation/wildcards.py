@@ -43,12 +43,12 @@ def list_wildcards(settings: Settings) -> list[WildcardList]:
 
 def open_wildcards(settings: Settings) -> Callable[[str], tuple[str, ...]]:
     """Wildcard name, whatever its case -> its lines; none if there is no such list. The folder is looked through once,
-    so that one request has one state of it."""
-    files = _files(settings)
+    when the first is asked for, so that one request has one state of it."""
+    list_files = cache(lambda: _files(settings))
 
     def find_lines(name: str) -> tuple[str, ...]:
         # The name alone decides which file of the folder is read: nothing typed becomes a path.
-        file = files.get(name.lower())
+        file = list_files().get(name.lower())
         return () if file is None else _lines(file)
 
     return cache(find_lines)
