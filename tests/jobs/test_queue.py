@@ -268,6 +268,20 @@ def test_silent_work_is_requeued_twice_and_then_given_up(runtime: Runtime, peopl
     assert take(runtime) is None
 
 
+def test_idle_work_of_a_dead_worker_is_given_up_at_once(runtime: Runtime, people: People) -> None:
+    """It would have to run alone then, and everybody would wait for it."""
+    job_id = put_idle(runtime)
+    assert must_take(runtime).is_idle
+    with runtime.open_ctx(SYSTEM) as ctx:
+        assert presence.take_back_stalled(ctx, after_s=-1) == 1
+    job = job_of(runtime, job_id)
+    assert (job.state, job.error_code) == (JobState.FAILED, "worker_lost")
+    assert job.error_message == "The renderer stopped while it worked on this, so it was given up."
+    with runtime.open_ctx(SYSTEM) as ctx:
+        queue.retry(ctx, queue.lock_job(ctx, job_id))
+    assert not must_take(runtime).is_suspect
+
+
 def test_cancelled_work_of_a_dead_worker_ends(runtime: Runtime, people: People) -> None:
     job_id = put(runtime, people.user)
     must_take(runtime)
@@ -326,7 +340,12 @@ def test_work_put_off_waits_for_its_time(runtime: Runtime, people: People) -> No
         assert job is not None
         job.run_after = utcnow() - timedelta(seconds=1)
         ctx.session.add(job)
-    assert must_take(runtime).attempt == 2
+    claim = must_take(runtime)
+    assert (claim.attempt, claim.is_suspect) == (2, False), "its worker lives"
+    with runtime.open_ctx(SYSTEM) as ctx:
+        presence.take_back_stalled(ctx, after_s=-1)
+    claim = must_take(runtime)
+    assert (claim.attempt, claim.is_suspect) == (3, True)
 
 
 def test_given_back_work_costs_its_owner_nothing(runtime: Runtime, people: People) -> None:

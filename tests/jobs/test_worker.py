@@ -14,6 +14,7 @@ from tests.jobs.conftest import job_of, until
 from tests.postgres import both_databases
 from visionsuit.core.actor import SYSTEM
 from visionsuit.core.errors import InvalidInput, Unavailable
+from visionsuit.db import reading
 from visionsuit.engine.base import Phase
 from visionsuit.engine.mock import MockEngine
 from visionsuit.jobs import claims, queue
@@ -318,6 +319,53 @@ def test_who_comes_from_a_dead_worker_has_the_device_alone(runtime: Runtime, peo
         worker.stop()
     assert beside[suspect] == set()
     assert suspect not in beside[last]
+
+
+def test_nobody_waits_for_idle_work_that_was_tried_before(
+    runtime: Runtime, people: People, start_worker: StartWorker
+) -> None:
+    stood = threading.Event()
+
+    def stand(work: Work) -> Finish:
+        assert stood.wait(20)
+        return completing(work)
+
+    with runtime.open_ctx(SYSTEM) as ctx:
+        idle = queue.defer(ctx, "sheet", {}, owner_id=None, priority=IDLE_PRIORITY).id
+        ctx.session.execute(sa.update(Job).where(sa.column("id") == idle).values(attempts=1))
+    try:
+        start_worker(paint=completing, sheet=stand)
+        until(is_in(runtime, idle, JobState.RUNNING))
+        until(is_in(runtime, put(runtime, people), JobState.COMPLETED), 10)
+        assert job_of(runtime, idle).state == JobState.RUNNING
+    finally:
+        stood.set()
+
+
+def test_a_database_that_is_out_for_a_moment_costs_no_render(
+    runtime: Runtime, people: People, start_worker: StartWorker
+) -> None:
+    failed: set[str] = set()
+
+    def fail_once(connection: object, cursor: object, statement: str, *rest: object) -> None:
+        for what in ("UPDATE job SET phase", "SELECT job.claim_token"):
+            if statement.startswith(what) and what not in failed:
+                failed.add(what)
+                raise sa.exc.OperationalError(statement, {}, Exception("the connection was closed"))
+
+    def steady(work: Work) -> Finish:
+        until(lambda: work.progress("denoising", 1, 2) or work.is_stopped() or len(failed) == 2)
+        assert not work.is_stopped()
+        return completing(work)
+
+    databases = {runtime.database, reading(runtime.database)}
+    for database in databases:
+        sa.event.listen(database, "before_cursor_execute", fail_once)
+    start_worker(paint=steady)
+    job_id = put(runtime, people)
+    until(lambda: job_of(runtime, job_id).state in (JobState.COMPLETED, JobState.PENDING, JobState.FAILED))
+    assert len(failed) == 2
+    assert (job_of(runtime, job_id).state, job_of(runtime, job_id).attempts) == (JobState.COMPLETED, 1)
 
 
 class Elastic(MockEngine):

@@ -35,7 +35,7 @@ class ClaimLost(Exception):
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A job as it was when this worker took it. `is_idle`: nobody waits for it. `is_last`: nothing else in its queue
-    waited then, for whatever."""
+    waited then, for whatever. `is_suspect`: the worker that had it before died or fell silent."""
 
     job_id: int
     public_id: str
@@ -50,6 +50,7 @@ class Claim:
     pace_size: int
     is_idle: bool
     is_last: bool
+    is_suspect: bool
 
 
 def has_waiting(ctx: Ctx, queue: str) -> bool:
@@ -199,6 +200,8 @@ def _take(ctx: Ctx, job: Any, worker_id: str, now: datetime, *, is_idle: bool, i
         pace_size=job.pace_size,
         is_idle=is_idle,
         is_last=is_last,
+        # After a passing disturbance there is a time from which on it is tried again.
+        is_suspect=job.attempts > 0 and job.run_after is None,
     )
 
 

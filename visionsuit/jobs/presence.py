@@ -2,6 +2,8 @@
 
 A worker is provably dead when the lock on its file is free: the kernel lets go of it however the process ends, and
 anyone who shares the data folder can look. Workers elsewhere are given up after STALLED_AFTER_S without a heartbeat.
+
+What they worked on waits again, up to MAX_ATTEMPTS; idle work is given up at once.
 """
 
 import os
@@ -17,7 +19,7 @@ from visionsuit.core.clock import utcnow
 from visionsuit.core.ids import new_id
 from visionsuit.jobs.claims import MAX_ATTEMPTS, give_back
 from visionsuit.jobs.events import recall, remember, tell_job
-from visionsuit.jobs.tables import Job, JobState, WorkerPresence
+from visionsuit.jobs.tables import IDLE_PRIORITY, Job, JobState, WorkerPresence
 from visionsuit.runtime import Ctx
 
 try:
@@ -154,11 +156,15 @@ def _requeue(ctx: Ctx, job: Job) -> None:
     log.warning("job_stalled", job=job.public_id, attempt=job.attempts, worker=job.claimed_by)
     last = f"worker {job.claimed_by} stopped in phase {job.phase or 'start'}, step {job.step} of {job.steps}"
     give_back(ctx, job, counts=True)
-    if job.state == JobState.QUEUED and job.attempts >= MAX_ATTEMPTS:
+    job.run_after = None
+    # If it was the reason, it has to run alone from now on; idle work never should, as it lets others pass.
+    is_idle = job.priority <= IDLE_PRIORITY
+    if job.state == JobState.QUEUED and (is_idle or job.attempts >= MAX_ATTEMPTS):
+        often = "" if job.attempts == 1 else f" {job.attempts} times"
         job.state = JobState.FAILED
         job.finished_at = utcnow()
         job.error_code = "worker_lost"
-        job.error_message = f"The renderer stopped {job.attempts} times while it worked on this, so it was given up."
+        job.error_message = f"The renderer stopped{often} while it worked on this, so it was given up."
         job.error_trace = last
         tell_job(ctx, job.public_id)
     ctx.session.add(job)

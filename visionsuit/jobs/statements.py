@@ -114,7 +114,7 @@ ACTIVE_OF = (
 READY_FOR_UPDATE = (
     sa.select(
         _job.id, _job.public_id, _job.queue, _job.kind, _job.payload, _job.owner_id, _job.attempts, _job.affinity,
-        _job.pace_key, _job.pace_size, _job.units,
+        _job.pace_key, _job.pace_size, _job.units, _job.run_after,
     )
     .where(_job.id == _job_id, *_ready)
     .with_for_update(skip_locked=True)

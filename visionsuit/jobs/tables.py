@@ -35,6 +35,7 @@ class Job(SQLModel, table=True):
     """One piece of work. Times in UTC, durations in seconds.
 
     Attributes:
+        run_after: it is not begun before, as the last try was disturbed; None again once a worker is lost with it.
         claim_token: made anew at every claim; whoever holds the current one may report on the job, nobody else.
         pace_key, pace_size, units: what the estimate is looked up by (for a render: base model, pixels, steps).
         charged_s: device seconds that the owner's share was charged at the claim, corrected at the end.

@@ -7,12 +7,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import sqlalchemy as sa
+import structlog
+
 from visionsuit.core.actor import SYSTEM
 from visionsuit.engine.base import Phase
 from visionsuit.jobs import claims
 from visionsuit.jobs.claims import Claim, ClaimLost
 from visionsuit.jobs.events import publish_progress
 from visionsuit.runtime import Runtime
+
+log = structlog.get_logger()
 
 #: Progress reaches the database at most this often; every step reaches the bus.
 _WRITE_EVERY_S = 0.5
@@ -120,9 +125,13 @@ class Work:
         now = time.monotonic()
         if now - self._read >= _READ_EVERY_S:
             self._read = now
-            with self.runtime.open_ctx(SYSTEM, read_only=True) as ctx:
-                if claims.is_stopped(ctx, self.claim):
-                    self._told_to_stop.set()
+            try:
+                with self.runtime.open_ctx(SYSTEM, read_only=True) as ctx:
+                    if claims.is_stopped(ctx, self.claim):
+                        self._told_to_stop.set()
+            except sa.exc.SQLAlchemyError:
+                # A database that is out for a moment costs no render; whose the job is, heartbeats decide.
+                log.warning("stop_not_read", job=self.claim.public_id, exc_info=True)
         return self._told_to_stop.is_set()
 
     def progress(self, phase: str, step: int, steps: int, *, durable: bool = False, **extra: Any) -> None:
@@ -141,3 +150,6 @@ class Work:
                     self._told_to_stop.set()
         except ClaimLost:
             self._told_to_stop.set()
+        except sa.exc.SQLAlchemyError:
+            # As above.
+            log.warning("progress_not_written", job=self.claim.public_id, exc_info=True)

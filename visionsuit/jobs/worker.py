@@ -216,7 +216,7 @@ class Worker:
                 self._nothing_waits = heard if claim.is_last else -1
                 self._loaded = claim.affinity
                 self._on_device += not claim.is_idle
-                if claim.attempt > 1:
+                if claim.is_suspect and not claim.is_idle:
                     self._alone = claim
             return claim
 
@@ -245,7 +245,7 @@ class Worker:
         if claim is not self._alone:
             return
         with self._claiming:
-            while self._on_device > (not claim.is_idle) and not work.is_stopped():
+            while self._on_device > 1 and not work.is_stopped():
                 self._claiming.wait(_POLL_S)
 
     def _leave_device(self, claim: Claim) -> None:
