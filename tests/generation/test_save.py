@@ -20,7 +20,7 @@ from visionsuit.images.tables import Image
 from visionsuit.jobs.worker import Worker
 from visionsuit.objects.tables import StorageObject
 from visionsuit.runtime import Runtime
-from visionsuit.storage.base import Bucket
+from visionsuit.storage.base import Bucket, StorageUnavailable
 from visionsuit.storage.folder import FolderStorage
 from visionsuit.visibility import Visibility
 
@@ -127,6 +127,22 @@ def test_a_page_that_goes_meanwhile_is_a_conflict(site: Runtime, people: People,
     with pytest.raises(PageDeleted):
         save(replace(site, storage=storage), people.user, render)
     assert files(site, Bucket.IMAGES) == stored, "copies of nobody stayed"
+    assert len(save(site, people.user, render).images) == 2
+
+
+def test_copies_go_when_the_storage_fails_at_a_later_picture(site: Runtime, people: People, render: str) -> None:
+    class Failing(FolderStorage):
+        copies = 0
+
+        def copy(self, *place: Any) -> None:
+            self.copies += 1
+            if self.copies == 5:
+                raise StorageUnavailable("The storage is out.")
+            super().copy(*place)
+
+    with pytest.raises(StorageUnavailable):
+        save(replace(site, storage=Failing(site.settings.storage_folder)), people.user, render)
+    assert files(site, Bucket.IMAGES) == files(site, Bucket.PREVIEWS) == 0
     assert len(save(site, people.user, render).images) == 2
 
 

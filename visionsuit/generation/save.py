@@ -81,8 +81,10 @@ def save(
         _, pictures = _choose(ctx, generation_id, image_ids)
         fresh = [picture for picture in pictures if _saved_page(ctx, picture) is None]
         files = {picture.public_id: _files(ctx, picture) for picture in fresh}
-    unused = {public_id: _copy(runtime, originals) for public_id, originals in files.items()}
+    unused: dict[str, _Copies] = {}
     try:
+        for public_id, originals in files.items():
+            unused[public_id] = _copy(runtime, originals)
         with runtime.open_ctx(actor) as ctx:
             generation, pictures = _choose(ctx, generation_id, image_ids, lock=True)
             gallery = _gallery(ctx, gallery_id, gallery_title, visibility)
@@ -98,7 +100,8 @@ def save(
             if gallery is not None:
                 add_items(ctx, gallery, images=images)
     finally:
-        # Rolled back, or another request saved the picture in between. (`adopt` removes what it took.)
+        # Not all could be copied, rolled back, or another request saved the picture in between. (`adopt` removes what
+        # it took.)
         for copy in unused.values():
             for file in (copy.picture, copy.small, copy.large):
                 runtime.storage.delete(file.bucket, file.object_id)
