@@ -21,12 +21,15 @@ from tests.engine.tiny import make_tiny_sd
 from tests.hub_server import FakeHub, serve_hub
 from tests.jobs.conftest import until
 from tests.postgres import both_databases
+from visionsuit.core.actor import SYSTEM
 from visionsuit.core.config import HubSettings, Settings
 from visionsuit.engine.catalog import read_base_model
 from visionsuit.generation import hub as hub_module
-from visionsuit.generation.base_model_fetch import fetching_dir
+from visionsuit.generation.base_model_fetch import FETCH_QUEUE, fetch, fetching_dir
 from visionsuit.generation.hub import HubFile, HubRepo, is_allowed
 from visionsuit.generation.hub_choice import choose_folder
+from visionsuit.jobs import claims
+from visionsuit.jobs.work import Finish, Work
 from visionsuit.main import guarded
 from visionsuit.runtime import Runtime
 from visionsuit.schedule import create_fetcher
@@ -92,6 +95,14 @@ def begun(site: Runtime, added: dict[str, Any]) -> list[Path]:
     """Files of which a part is there."""
     parts = fetching_dir(site.settings.models_dir, added["id"]).rglob("*.part")
     return [part for part in parts if part.stat().st_size]
+
+
+def fetch_in_hand(site: Runtime) -> Finish:
+    """A download whose files are in place, as a worker has it before it writes that down."""
+    with site.open_ctx(SYSTEM) as ctx:
+        claim = claims.claim(ctx, "worker", FETCH_QUEUE)
+    assert claim is not None
+    return fetch(Work(site, claim, threading.Event()))
 
 
 @both_databases
@@ -168,6 +179,29 @@ def test_what_somebody_put_under_its_name_meanwhile_stays(ask: Ask, hub: FakeHub
     ask("POST", "/sync", status=200)
     ask("DELETE", f"/{added['id']}", status=204)
     assert (own / "model_index.json").is_file()
+
+
+@both_databases
+def test_deleted_when_its_files_had_just_come(ask: Ask, hub: FakeHub, site: Runtime, tiny: Path) -> None:
+    hub.add("artist/tiny", tiny)
+    added = ask("POST", "", {"repo_id": "artist/tiny"}, status=201)
+    finish = fetch_in_hand(site)
+    folder = site.settings.models_dir / "artist--tiny"
+    assert folder.is_dir()
+    ask("DELETE", f"/{added['id']}", status=204)
+    finish()
+    assert not folder.exists()
+    assert ask("POST", "/sync", status=200)["items"] == []
+
+
+def test_what_is_listed_anew_when_its_download_ends_stays(ask: Ask, hub: FakeHub, site: Runtime, tiny: Path) -> None:
+    hub.add("artist/tiny", tiny)
+    added = ask("POST", "", {"repo_id": "artist/tiny"}, status=201)
+    finish = fetch_in_hand(site)
+    ask("DELETE", f"/{added['id']}", status=204)
+    [found] = ask("POST", "/sync", status=200)["items"]
+    finish()
+    assert (found["origin"], only(ask)["trouble"], only(ask)["on_disk"]) == ("found", None, True)
 
 
 FAILURES = {

@@ -1,9 +1,8 @@
 """The list of base models as administrators keep it: add, change, remove, download."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,7 +24,7 @@ from visionsuit.generation.base_model_checks import (
     check_override,
     check_role,
 )
-from visionsuit.generation.base_model_fetch import FETCH_QUEUE, KIND, fetching_dir, find_row
+from visionsuit.generation.base_model_fetch import FETCH_QUEUE, KIND, fetching_dir, find_row, remove_files
 from visionsuit.generation.base_models import NOT_FETCHED, describe, is_inside_allowed, sync_base_models
 from visionsuit.generation.hub import check_repo, is_allowed
 from visionsuit.generation.shelf_sync import sync_shelf
@@ -258,15 +257,8 @@ def delete(ctx: Ctx, public_id: str) -> None:
     record(ctx, "base_model.removed", row.public_id, {"folder": row.folder})
     if row.origin in FETCHED:
         if is_downloaded:
-            ctx.after_commit(lambda: _remove(path))
-        ctx.after_commit(lambda: _remove(fetching_dir(models_dir, public_id)))
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+            ctx.after_commit(lambda: remove_files(path))
+        ctx.after_commit(lambda: remove_files(fetching_dir(models_dir, public_id)))
 
 
 def _get(ctx: Ctx, public_id: str) -> BaseModel:

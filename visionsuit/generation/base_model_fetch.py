@@ -80,7 +80,8 @@ def fetch(work: Work) -> Finish:
         shutil.rmtree(fetching_dir(models_dir, public_id), ignore_errors=True)
         raise WorkStopped
     target = models_dir / row.folder
-    if not target.exists():
+    is_new = not target.exists()
+    if is_new:
         hub: Source = Hub(runtime.settings.hub) if row.origin == Origin.HUB else Shelf(runtime.storage)
         try:
             fetched = _Download(work, hub, row).run()
@@ -96,7 +97,7 @@ def fetch(work: Work) -> Finish:
             raise NameTaken(f"{target.name} has come into the models folder meanwhile; remove one of the two.")
         fetched.replace(target)
     shutil.rmtree(fetching_dir(models_dir, public_id), ignore_errors=True)
-    return lambda: _register(work, public_id, target)
+    return lambda: _register(work, public_id, target, is_new=is_new)
 
 
 #: Job kind -> what a worker of FETCH_QUEUE runs.
@@ -181,8 +182,20 @@ def find_row(ctx: Ctx, public_id: str) -> BaseModel | None:
     return ctx.session.exec(select(BaseModel).where(col(BaseModel.public_id) == public_id)).first()
 
 
-def _register(work: Work, public_id: str, target: Path) -> None:
-    """Second half of the job: the row says what came."""
+def _is_listed(ctx: Ctx, folder: str) -> bool:
+    return ctx.session.exec(select(BaseModel.id).where(col(BaseModel.folder) == folder)).first() is not None
+
+
+def remove_files(path: Path) -> None:
+    """A base model's folder or file, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _register(work: Work, public_id: str, target: Path, *, is_new: bool) -> None:
+    """Second half of the job: the row says what came. `is_new`: this job put it there."""
     info: BaseModelInfo | None = None
     trouble = ""
     try:
@@ -194,6 +207,9 @@ def _register(work: Work, public_id: str, target: Path) -> None:
         claims.complete(ctx, work.claim, device_seconds=0.0)
         row = find_row(ctx, public_id)
         if row is None:
+            # Deleted since its files were moved; without a row they would come back as found in the models folder.
+            if is_new and not _is_listed(ctx, target.name):
+                ctx.after_commit(lambda: remove_files(target))
             return
         if info is not None:
             describe(row, info)
