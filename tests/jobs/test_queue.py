@@ -394,6 +394,23 @@ def test_a_worker_that_was_given_up_is_back_with_its_next_beat(runtime: Runtime)
         assert presence.read_capacity(ctx, RENDER_QUEUE) == (1, 3)
 
 
+def test_the_forecast_knows_what_is_loaded(runtime: Runtime, people: People) -> None:
+    put(runtime, people.make("ann"), affinity="here")
+    running = must_take(runtime)
+    jobs = [put(runtime, people.make(name), affinity=of) for name, of in (("ben", "other"), ("cat", "here"))]
+    jobs += [put(runtime, people.make("dan"), affinity="other"), put(runtime, people.make("eve"), affinity="here")]
+    with runtime.open_ctx(SYSTEM) as ctx:
+        foretold = forecast_queue(ctx, RENDER_QUEUE)
+    finish(runtime, running)
+    order, loaded = [], running.affinity
+    while claim := take(runtime, loaded=loaded):
+        order.append(claim.job_id)
+        loaded = claim.affinity
+        finish(runtime, claim)
+    assert order == [jobs[1], jobs[3], jobs[0], jobs[2]]
+    assert [foretold[job_id].place for job_id in order] == [1, 2, 3, 4]
+
+
 def test_the_forecast_is_the_order_that_claims_take(runtime: Runtime, people: People) -> None:
     with runtime.open_ctx(SYSTEM) as ctx:
         learn(ctx, "m", 1, Measured(units=1, units_s=1.0, overhead_s=0.0))

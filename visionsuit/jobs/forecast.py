@@ -1,6 +1,7 @@
 """What a waiting person is told: their place, when it is done, and one plain line why it waits.
 
-The forecast plays the queue forward with the same rule that claims use, on measured speeds, as if nobody else came.
+The forecast plays the queue forward with the same rule that claims use, on measured speeds, as if nobody else came and
+one worker took it all. What that has loaded is what it began last; while nothing runs, nobody is taken to fit.
 It is made for the whole queue at once and kept for a moment, since everybody who waits asks again and again.
 """
 
@@ -69,7 +70,9 @@ def forecast_queue(ctx: Ctx, queue: str) -> dict[int, Forecast]:
     idle = [job for job in waiting if job.priority <= IDLE_PRIORITY]
     ready = [job for job in waiting if job.priority > IDLE_PRIORITY and (job.run_after is None or job.run_after <= now)]
     remaining_s = [_remaining_s(job, paces, now) for job in running]
-    order = _play(ready, remaining_s, reasons.slots, paces, now)
+    begun = [job for job in jobs if job.state == JobState.RUNNING and job.started_at is not None]
+    loaded = max(begun, key=lambda job: job.started_at).affinity if begun else ""
+    order = _play(ready, remaining_s, reasons.slots, paces, now, loaded)
     forecasts: dict[int, Forecast] = {}
     for place, (job, eta_s) in enumerate(order, start=1):
         known = eta_s if reasons.slots and not reasons.paused else None
@@ -93,6 +96,7 @@ def _play(
     slots: int,
     paces: Paces,
     now: datetime,
+    loaded: str,
 ) -> list[tuple[Any, float | None]]:
     """Waiting jobs in the order in which they will run, with seconds until each is done."""
     lanes: dict[int | None, deque[Any]] = defaultdict(deque)
@@ -108,7 +112,8 @@ def _play(
     while heads and len(order) < _HORIZON:
         start_s = free_at[0]
         start = now + timedelta(seconds=start_s)
-        chosen = choose(list(heads.values()), start)
+        chosen = choose(list(heads.values()), start, loaded=loaded)
+        loaded = chosen.affinity
         owner = owner_of[chosen.job_id]
         lane = lanes[owner]
         job = lane.popleft()
