@@ -12,7 +12,7 @@ from visionsuit.core.actor import SYSTEM
 from visionsuit.core.clock import utcnow
 from visionsuit.generation import base_model_fetch, run
 from visionsuit.generation.inputs import sweep_inputs
-from visionsuit.generation.sweep import sweep_outputs
+from visionsuit.generation.sweep import sweep_jobs, sweep_outputs
 from visionsuit.jobs import presence
 from visionsuit.jobs.no_device import NoDevice
 from visionsuit.jobs.work import Handler
@@ -55,6 +55,7 @@ def sweep_uploads(runtime: Runtime) -> None:
 
 def remove_lost_outputs(runtime: Runtime) -> None:
     sweep_outputs(runtime)
+    sweep_jobs(runtime)
 
 
 def remove_old_inputs(runtime: Runtime) -> None:

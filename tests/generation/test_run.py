@@ -36,7 +36,7 @@ from visionsuit.media.recipes import find_recipe
 from visionsuit.modelcards.tables import ModelCard
 from visionsuit.objects.tables import StorageObject
 from visionsuit.runtime import Runtime
-from visionsuit.schedule import HANDLERS
+from visionsuit.schedule import HANDLERS, remove_lost_outputs
 from visionsuit.storage.base import Bucket
 from visionsuit.visibility import Visibility
 
@@ -204,6 +204,10 @@ def test_a_render_deleted_while_it_runs_leaves_nothing(
 
     until(ended)
     assert outputs(site) == set()
+    finished(site, people.user, kept := submit(site, people.user, order(steps=1)))
+    remove_lost_outputs(site)
+    with site.open_ctx(SYSTEM, read_only=True) as ctx:
+        assert [job.public_id for job in ctx.session.scalars(sa.select(Job))] == [kept]
 
 
 def waits_for_a_lock(runtime: Runtime) -> bool:
@@ -253,6 +257,24 @@ def test_speed_is_learnt(site: Runtime, people: People, engine: MockEngine, work
     with site.open_ctx(SYSTEM, read_only=True) as ctx:
         pace = ctx.session.scalars(sa.select(Pace)).one()
     assert 0.015 < pace.seconds_per_unit < 0.2
+
+
+def test_waiting_to_be_stored_is_no_part_of_what_is_learnt(site: Runtime, people: People) -> None:
+    submit(site, people.user)
+    with site.open_ctx(SYSTEM) as ctx:
+        claim = claims.claim(ctx, "w", RENDER_QUEUE)
+    assert claim is not None
+    began = time.monotonic()
+    finish = HANDLERS[claim.kind](Work(site, claim, threading.Event()))
+    own_s = time.monotonic() - began
+    # Others are stored meanwhile.
+    time.sleep(1)
+    began = time.monotonic()
+    finish()
+    own_s += time.monotonic() - began
+    with site.open_ctx(SYSTEM, read_only=True) as ctx:
+        pace = ctx.session.scalars(sa.select(Pace)).one()
+    assert 0 < pace.overhead_s < own_s
 
 
 def test_two_people_take_turns(

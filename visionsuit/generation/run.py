@@ -43,8 +43,8 @@ _INSERT_IMAGES = sa.insert(GenerationImage.__table__)  # type: ignore[attr-defin
 
 
 class Stopwatch:
-    """Splits a render's time into loading, steps and the rest, for the estimates. While it waits for others it stands
-    still."""
+    """Splits a render's time into loading, steps and the rest, for the estimates. While it waits, for others on the
+    device or to be stored, it stands still."""
 
     def __init__(self) -> None:
         self._began = self._last_step = time.monotonic()
@@ -52,18 +52,26 @@ class Stopwatch:
         self._steps = 0
 
     def note(self, progress: Progress) -> None:
-        now = time.monotonic()
         if progress.phase is Phase.WAITING:
-            self._waits_since = self._waits_since or now
+            self.stand()
             return
-        if self._waits_since is not None:
-            waited = now - self._waits_since
-            self._began, self._last_step, self._waits_since = self._began + waited, self._last_step + waited, None
+        now = self.go_on()
         if progress.phase in (Phase.LOADING, Phase.ENCODING) and not self._steps:
             # Up to the first step it is mostly loading, which later renders of this model do not pay.
             self._began = self._last_step = now
         elif progress.phase is Phase.DENOISING:
             self._last_step, self._steps = now, progress.step
+
+    def stand(self) -> None:
+        self._waits_since = self._waits_since or time.monotonic()
+
+    def go_on(self) -> float:
+        """Answers what time it is."""
+        now = time.monotonic()
+        if self._waits_since is not None:
+            waited = now - self._waits_since
+            self._began, self._last_step, self._waits_since = self._began + waited, self._last_step + waited, None
+        return now
 
     def measured(self) -> Measured:
         now = time.monotonic()
@@ -101,6 +109,7 @@ def render(work: Work) -> Finish:
     )
     by_place = dict(zip(task.places, rendered, strict=True))
     pictures = [by_place[place] for place in range(len(by_place))]
+    stopwatch.stand()
     return lambda: _store(work, task, pictures, stopwatch)
 
 
@@ -116,6 +125,7 @@ def encode_preview(pixels: NDArray[np.uint8]) -> str:
 
 
 def _store(work: Work, task: Task, pictures: list[Picture], stopwatch: Stopwatch) -> None:
+    stopwatch.go_on()
     runtime, claim = work.runtime, work.claim
     total = steps_of_request(task.request)
     work.progress(Phase.SAVING, total, total)

@@ -1,4 +1,4 @@
-"""Files of renders whose process died between writing them and writing their rows."""
+"""What renders left behind: files whose process died before it wrote their rows, jobs whose request was deleted."""
 
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
@@ -10,6 +10,9 @@ from sqlmodel import col
 
 from visionsuit.core.actor import SYSTEM
 from visionsuit.core.clock import utcnow
+from visionsuit.generation.service import KIND
+from visionsuit.generation.tables import Generation
+from visionsuit.jobs.tables import FINISHED, Job
 from visionsuit.objects.tables import StorageObject
 from visionsuit.runtime import Runtime
 from visionsuit.storage.base import Bucket, ObjectInfo
@@ -36,6 +39,17 @@ def sweep_outputs(runtime: Runtime, *, keep_for: timedelta = KEEP_FOR) -> int:
                 removed += 1
     if removed:
         log.info("outputs_swept", files=removed)
+    return removed
+
+
+def sweep_jobs(runtime: Runtime) -> int:
+    """Remove jobs that ended after their request was deleted, which a running one outlives. Returns how many."""
+    has_request = sa.exists().where(col(Generation.job_id) == col(Job.id))
+    over = (col(Job.kind) == KIND, col(Job.state).in_(FINISHED), ~has_request)
+    with runtime.open_ctx(SYSTEM) as ctx:
+        removed = ctx.connection.execute(sa.delete(Job).where(*over)).rowcount
+    if removed:
+        log.info("jobs_swept", jobs=removed)
     return removed
 
 
