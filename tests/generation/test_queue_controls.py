@@ -5,19 +5,24 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from starlette.testclient import TestClient
 
 from tests.conftest import People
 from tests.generation.conftest import finished, show, submit
+from tests.jobs.conftest import until
+from visionsuit.core.actor import SYSTEM
 from visionsuit.core.clock import utcnow
 from visionsuit.engine.base import EngineError
 from visionsuit.engine.mock import MockEngine
 from visionsuit.generation import service
 from visionsuit.generation.tables import GenerationBlock
+from visionsuit.jobs import claims, queue
 from visionsuit.jobs.worker import Worker
 from visionsuit.runtime import Runtime
 
 Bearer = Callable[..., dict[str, str]]
+on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
 
 class Admin:
@@ -87,6 +92,47 @@ def test_a_failed_render_is_tried_again_and_a_finished_one_is_not(
     assert engine.renders == 1
 
 
+def test_failed_work_of_other_queues_is_no_failed_render(site: Runtime, admin: Admin) -> None:
+    with site.open_ctx(SYSTEM) as ctx:
+        queue.defer(ctx, "download", {}, owner_id=None, queue="fetch")
+        claim = claims.claim(ctx, "w", "fetch")
+        assert claim is not None
+        claims.fail(ctx, claim, code="hub_unreachable", message="no", trace="", device_seconds=0)
+    assert admin("GET", "/failures")["items"] == []
+
+
+def test_nothing_is_tried_again_while_the_queue_is_emptied(site: Runtime, people: People, admin: Admin) -> None:
+    job = admin.job(submit(site, people.user))
+    admin("POST", f"/jobs/{job}/cancel")
+    admin("POST", "/drain")
+    assert admin("POST", f"/jobs/{job}/retry", expect=503)["error"]["code"] == "queue_draining"
+    admin("POST", "/resume")
+    assert [item["id"] for item in admin("POST", f"/jobs/{job}/retry")["waiting"]] == [job]
+
+
+@on_postgresql
+def test_what_comes_while_the_queue_is_read_is_shown_last(site: Runtime, people: People, admin: Admin) -> None:
+    first, late = submit(site, people.user), []
+
+    def come(connection: object, cursor: object, statement: str, *rest: object) -> None:
+        if "owner_share" in statement and "run_after" in statement and not late:
+            late.append("")
+            late[0] = submit(site, people.other_user)
+
+    sa.event.listen(site.database, "after_cursor_execute", come)
+    assert admin.waiting() == [first, *late]
+    assert len(late) == 1
+
+
+@on_postgresql
+def test_what_is_no_id_is_not_found(site: Runtime, admin: Admin) -> None:
+    for name in ("%00", "a%00b", "x" * 500):
+        admin("POST", f"/jobs/{name}/cancel", expect=404)
+        admin("POST", f"/jobs/{name}/retry", expect=404)
+        admin("PATCH", f"/jobs/{name}", expect=404, priority=1)
+        admin("PUT", f"/blocks/{name}", expect=404, reason="who")
+
+
 def test_what_was_deleted_cannot_be_tried_again(
     site: Runtime, people: People, admin: Admin, engine: MockEngine, worker: Worker
 ) -> None:
@@ -131,15 +177,15 @@ def test_a_blocked_person_reads_why_and_until_when(
     site: Runtime, people: People, admin: Admin, client: TestClient, bearer: Bearer
 ) -> None:
     waiting, others = submit(site, people.user), submit(site, people.other_user)
-    path, until = f"/blocks/{people.user.public_id}", utcnow() + timedelta(days=1)
-    made = admin("PUT", path, reason="Too many <b>requests</b>", until=until.isoformat())
+    path, end = f"/blocks/{people.user.public_id}", utcnow() + timedelta(days=1)
+    made = admin("PUT", path, reason="Too many <b>requests</b>", until=end.isoformat())
     assert made["user"]["id"] == people.user.public_id
     assert show(site, people.user, waiting).status == "cancelled"
     assert admin.waiting() == [others]
     error = client.post("/api/generations", json={"prompt": "a"}, headers=bearer(people.user)).json()["error"]
     assert error["code"] == "generation_blocked"
     assert "Too many <b>requests</b>" in error["message"]
-    assert f"{until:%Y-%m-%d}" in error["message"]
+    assert f"{end:%Y-%m-%d}" in error["message"]
     assert [one["user"]["id"] for one in admin("GET", "/blocks")["items"]] == [people.user.public_id]
     assert client.post("/api/generations", json={"prompt": "a"}, headers=bearer(people.other_user)).status_code == 202
     with site.open_ctx(people.admin) as ctx:
@@ -151,6 +197,32 @@ def test_a_blocked_person_reads_why_and_until_when(
     assert admin("GET", "/blocks")["items"] == []
     admin("DELETE", path, expect=204)
     admin("DELETE", path, expect=404)
+
+
+def test_a_blocked_person_is_not_rendered_for(
+    site: Runtime, people: People, admin: Admin, start_worker: Callable[[], Worker]
+) -> None:
+    waiting = submit(site, people.user)
+    job = admin.job(waiting)
+    admin("PUT", f"/blocks/{people.user.public_id}", reason="Too many requests")
+    admin("POST", f"/jobs/{job}/retry")
+    start_worker()
+    shown = finished(site, people.user, waiting)
+    assert shown.status == "failed"
+    assert shown.error is not None
+    assert shown.error.code == "owner_may_not_render"
+    assert "Too many requests" in shown.error.message
+    admin("DELETE", f"/blocks/{people.user.public_id}", expect=204)
+    admin("POST", f"/jobs/{job}/retry")
+    until(lambda: show(site, people.user, waiting).status == "completed")
+
+
+@pytest.mark.parametrize("end", ["9999-12-31T23:59:59-12:00", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00+12:00"])
+def test_a_block_ends_in_a_year_that_every_zone_has(people: People, admin: Admin, end: str) -> None:
+    error = admin("PUT", f"/blocks/{people.user.public_id}", expect=422, reason="long", until=end)["error"]
+    assert (error["code"], error["field"]) == ("bad_block", "until")
+    made = admin("PUT", f"/blocks/{people.user.public_id}", reason="long", until="9998-12-31T23:59:59-12:00")
+    assert made["until"].startswith("9999-01-01T11:59:59")
 
 
 def test_blocks_follow_the_ranks(people: People, admin: Admin, client: TestClient, bearer: Bearer) -> None:

@@ -1,6 +1,6 @@
 """People whom an administrator does not let render, with the reason and for how long."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 import sqlalchemy as sa
 from sqlmodel import col, select
@@ -18,6 +18,7 @@ from visionsuit.jobs import queue
 from visionsuit.runtime import Ctx
 
 _LONGEST_REASON = 500
+_LAST_YEAR = 9998
 _OF_ACTOR = select(col(GenerationBlock.reason), col(GenerationBlock.until)).where(
     col(GenerationBlock.account_id) == sa.bindparam("user_id", type_=sa.Integer())
 )
@@ -42,9 +43,15 @@ class NotBlocked(NotFound):
 def require_unblocked(ctx: Ctx) -> None:
     """Raises: GenerationBlocked: with the reason, and until when."""
     row = ctx.connection.execute(_OF_ACTOR, {"user_id": ctx.actor.user_id}).first()
-    if row is not None and _holds(row.until):
-        end = f" until {row.until:%Y-%m-%d %H:%M} UTC" if row.until else ""
-        raise GenerationBlocked(f"An administrator does not let you render{end}: {row.reason}")
+    if row is not None:
+        refuse_blocked(row.reason, row.until)
+
+
+def refuse_blocked(reason: str | None, until: datetime | None) -> None:
+    """The same with what was read of a block; no reason, no block."""
+    if reason is not None and _holds(until):
+        end = f" until {until:%Y-%m-%d %H:%M} UTC" if until else ""
+        raise GenerationBlocked(f"An administrator does not let you render{end}: {reason}")
 
 
 def list_blocks(ctx: Ctx) -> list[tuple[GenerationBlock, Account]]:
@@ -79,8 +86,7 @@ def block(ctx: Ctx, user_id: str, *, reason: str, until: datetime | None = None)
     reason = clean_line(reason)
     if not reason or len(reason) > _LONGEST_REASON:
         raise BadBlock(f"Say why, in 1 to {_LONGEST_REASON} characters; the person reads it.", field="reason")
-    if until is not None and (until.tzinfo is None or until <= utcnow()):
-        raise BadBlock("The end must be a time in the future, with its zone.", field="until")
+    until = None if until is None else _checked_end(until)
     assert account.id is not None
     row = ctx.session.get(GenerationBlock, account.id) or GenerationBlock(account_id=account.id, reason=reason)
     row.reason, row.until, row.created_by, row.created_at = reason, until, ctx.actor.user_id, utcnow()
@@ -108,6 +114,16 @@ def _manageable(ctx: Ctx, user_id: str) -> Account:
     if Role(account.role).rank >= Role.ADMIN.rank and account.id != ctx.actor.user_id:
         require(ctx.actor, Permission.ADMINS_MANAGE)
     return account
+
+
+def _checked_end(until: datetime) -> datetime:
+    """In UTC. Raises: BadBlock"""
+    if until.tzinfo is None or until <= utcnow():
+        raise BadBlock("The end must be a time in the future, with its zone.", field="until")
+    # Nearer to the last of all years, some zone would have none for it.
+    if until.year > _LAST_YEAR:
+        raise BadBlock(f"The end must be before the year {_LAST_YEAR + 1}; left out, it is for good.", field="until")
+    return until.astimezone(UTC)
 
 
 def _holds(until: datetime | None) -> bool:

@@ -14,6 +14,7 @@ from visionsuit.core.actor import SYSTEM
 from visionsuit.core.errors import AppError, NotPermitted
 from visionsuit.engine.base import BaseModelRef, InitPicture, LoraRef, RenderRequest, Variation
 from visionsuit.generation.base_models import get_offered, ref_of
+from visionsuit.generation.blocks import refuse_blocked
 from visionsuit.generation.canvas import Canvas, make_canvas, read_mask, read_pixels
 from visionsuit.generation.cells import Cell, cells_of
 from visionsuit.generation.files import local_lora
@@ -21,13 +22,17 @@ from visionsuit.generation.mix import find_lora
 from visionsuit.generation.order import InitOrder
 from visionsuit.generation.parts import SecondPass
 from visionsuit.generation.sources import KINDS, Source, find_mask, find_source
-from visionsuit.generation.tables import Generation
+from visionsuit.generation.tables import Generation, GenerationBlock
 from visionsuit.runtime import Ctx, Runtime
 from visionsuit.site.live import require_may_generate
 
 _requests: sa.Table = Generation.__table__  # type: ignore[attr-defined]
-_REQUEST = sa.select(_requests.c.owner_id, _requests.c.request).where(
-    _requests.c.public_id == sa.bindparam("public_id", type_=sa.String())
+_blocks: sa.Table = GenerationBlock.__table__  # type: ignore[attr-defined]
+#: With what keeps its owner from rendering.
+_REQUEST = (
+    sa.select(_requests.c.owner_id, _requests.c.request, _blocks.c.reason, _blocks.c.until)
+    .select_from(_requests.outerjoin(_blocks, _blocks.c.account_id == _requests.c.owner_id))
+    .where(_requests.c.public_id == sa.bindparam("public_id", type_=sa.String()))
 )
 #: Pictures above this are read one at a time: each needs hundreds of megabytes.
 _LARGE_PIXELS = 16_000_000
@@ -79,7 +84,7 @@ def prepare(runtime: Runtime, generation_id: str) -> Task:
         generation = ctx.connection.execute(_REQUEST, {"public_id": generation_id}).first()
         if generation is None:
             raise RequestGone
-        owner_id, request = generation
+        owner_id, request, reason, until = generation
         owner = find_actor(ctx, owner_id)
         if owner is None:
             raise OwnerMayNotRender("This was not rendered: its owner's account is not active.")
@@ -87,6 +92,7 @@ def prepare(runtime: Runtime, generation_id: str) -> Task:
         ctx = replace(ctx, actor=owner)
         try:
             require_may_generate(ctx)
+            refuse_blocked(reason, until)
         except AppError as error:
             raise OwnerMayNotRender(f"This was not rendered: {error.message}") from error
         base = get_offered(ctx, request["base_model_id"])

@@ -41,7 +41,10 @@ def show_queue(ctx: Ctx) -> QueueOut:
         )
     )
     running = [job for job in jobs if job.state == JobState.RUNNING]
-    waiting = sorted((job for job in jobs if job.state in WAITING), key=lambda job: forecasts[job.id or 0].place or 0)
+    # What came since the forecast is behind all of it.
+    places = {job_id: forecast.place for job_id, forecast in forecasts.items() if forecast.place is not None}
+    waiting = [job for job in jobs if job.state in WAITING]
+    waiting.sort(key=lambda job: places.get(job.id or 0, len(forecasts) + 1))
     return QueueOut(
         paused=queue.is_paused(ctx),
         draining=queue.is_draining(ctx),
@@ -120,8 +123,10 @@ def retry_job(ctx: Ctx, public_id: str) -> QueueOut:
         JobNotFound
         NotOver: it did not fail and was not cancelled.
         RequestDeleted: there is nothing left to render.
+        QueueDraining: nothing is taken now.
     """
     job = _locked(ctx, public_id)
+    queue.require_open(ctx)
     if ctx.session.exec(select(Generation.id).where(col(Generation.job_id) == job.id)).first() is None:
         raise RequestDeleted("The request of this job was deleted; there is nothing to render.")
     queue.retry(ctx, job)
@@ -158,7 +163,8 @@ def list_failures(ctx: Ctx, *, cursor: str | None = None, limit: int = DEFAULT_L
         NotPermitted: the actor is no administrator.
     """
     require(ctx.actor, Permission.QUEUE_MANAGE)
-    query = select(Job).where(col(Job.state) == JobState.FAILED).order_by(col(Job.id).desc()).limit(limit + 1)
+    failed = (col(Job.queue) == RENDER_QUEUE, col(Job.state) == JobState.FAILED)
+    query = select(Job).where(*failed).order_by(col(Job.id).desc()).limit(limit + 1)
     if cursor:
         query = query.where(col(Job.id) < decode_cursor(cursor, int)[0])
     rows = list(ctx.session.exec(query))
