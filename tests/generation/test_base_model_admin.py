@@ -1,5 +1,6 @@
 """Administrators keep the list: local paths inside allowed folders, labels, defaults, roles; the command line."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -117,6 +118,31 @@ def test_paths_stay_inside_allowed_folders(ask: Ask, site: Runtime, weights: Pat
     (site.settings.models_dir / "empty").mkdir()
     error = ask("POST", "", {"path": path}, status=422)["error"]
     assert (error["code"], error["field"]) == ("bad_base_model", "path")
+
+
+@pytest.mark.parametrize("path", ["\ud800", "a\udcffb", "x" * 300, "strange"])
+def test_a_path_that_no_list_can_hold_is_refused(
+    api: FastAPI, site: Runtime, people: People, bearer: Callable[[Actor], dict[str, str]], weights: Path, path: str
+) -> None:
+    # Not UTF-8, as file systems allow.
+    folder = site.settings.models_dir / "\udcff"
+    shutil.copytree(weights / "tiny", folder)
+    (site.settings.models_dir / "strange").symlink_to(folder)
+    client = TestClient(guarded(api, site), base_url="http://127.0.0.1:7860")  # type: ignore[arg-type]
+    headers = bearer(people.admin) | {"Content-Type": "application/json"}
+    answer = client.post("/api/base-models", content=json.dumps({"path": path}), headers=headers)
+    assert (answer.status_code, answer.json()["error"]["field"]) == (422, "path"), answer.text
+    sync_base_models(site)
+    with site.open_ctx(people.admin, read_only=True) as ctx:
+        assert [row.folder for row in list_offered(ctx)] == ["strange"]
+
+
+@both_databases
+@pytest.mark.parametrize("name", ["%00", "a%00b", "x" * 65])
+def test_what_is_no_id_names_no_base_model(ask: Ask, name: str) -> None:
+    for method, path in (("PATCH", ""), ("DELETE", ""), ("POST", "/fetch"), ("POST", "/cancel")):
+        error = ask(method, f"/{name}{path}", {} if method == "PATCH" else None, status=404)["error"]
+        assert error["code"] == "base_model_not_found"
 
 
 @both_databases

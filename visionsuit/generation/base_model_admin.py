@@ -25,7 +25,7 @@ from visionsuit.generation.base_model_checks import (
     check_role,
 )
 from visionsuit.generation.base_model_fetch import FETCH_QUEUE, KIND, fetching_dir, find_row, remove_files
-from visionsuit.generation.base_models import NOT_FETCHED, describe, is_inside_allowed, sync_base_models
+from visionsuit.generation.base_models import NOT_FETCHED, describe, is_inside_allowed, is_unicode, sync_base_models
 from visionsuit.generation.hub import check_repo, is_allowed
 from visionsuit.generation.shelf_sync import sync_shelf
 from visionsuit.generation.tables import FETCHED, BaseModel, Generation, Origin
@@ -301,7 +301,7 @@ def _refuse_listed(ctx: Ctx, folder: str) -> None:
 
 def _look_at(runtime: Runtime, path: str) -> tuple[str, BaseModelInfo]:
     """(what `folder` says, what is there)."""
-    if not path or "\0" in path or len(path) > 1000:
+    if not path or "\0" in path or len(path) > 1000 or not is_unicode(path):
         raise BadBaseModel("Name a folder or file on the server.", field="path")
     settings = runtime.settings
     # Relative to the models folder; a whole path stays one.
@@ -312,12 +312,16 @@ def _look_at(runtime: Runtime, path: str) -> tuple[str, BaseModelInfo]:
             field="path",
         )
     real = named.resolve()
-    if not real.exists():
+    try:
+        is_there = real.exists()
+    except OSError as error:
+        raise BadBaseModel(f"This path cannot be read: {error.strerror or error}.", field="path") from error
+    if not is_there:
         raise BadBaseModel("There is nothing at this path.", field="path")
     models_dir = settings.models_dir.resolve()
     folder = real.relative_to(models_dir).as_posix() if real.is_relative_to(models_dir) else str(real)
-    if len(folder) > 255 or folder in ("", "."):
-        raise BadBaseModel("This path is too long, or the models folder itself.", field="path")
+    if len(folder) > 255 or folder in ("", ".") or not is_unicode(folder):
+        raise BadBaseModel("This path is too long, no Unicode, or the models folder itself.", field="path")
     try:
         return folder, read_base_model(real)
     except ModelUnloadable as error:

@@ -15,6 +15,7 @@ from sqlmodel import col, select
 
 from visionsuit.core.actor import SYSTEM
 from visionsuit.core.errors import Conflict
+from visionsuit.core.ids import is_id
 from visionsuit.engine.base import ModelUnloadable
 from visionsuit.engine.catalog import BaseModelInfo, read_base_model
 from visionsuit.generation.base_models import FETCHING, describe
@@ -179,6 +180,8 @@ def _row(runtime: Runtime, public_id: str) -> BaseModel | None:
 
 
 def find_row(ctx: Ctx, public_id: str) -> BaseModel | None:
+    if not is_id(public_id):
+        return None
     return ctx.session.exec(select(BaseModel).where(col(BaseModel.public_id) == public_id)).first()
 
 

@@ -80,7 +80,7 @@ def _drop_left_downloads(folder: Path, kept: set[str]) -> None:
 def _look(runtime: Runtime) -> tuple[dict[str, BaseModelInfo], dict[str, str]]:
     """(what can be rendered with, why the rest cannot) by `folder`."""
     models_dir = runtime.settings.models_dir
-    paths = {path.name: path for path in list_base_models(models_dir)}
+    paths = {path.name: path for path in list_base_models(models_dir) if is_unicode(path.name)}
     with runtime.open_ctx(SYSTEM, read_only=True) as ctx:
         added = ctx.session.exec(select(BaseModel.folder).where(col(BaseModel.origin) == Origin.PATH)).all()
     paths |= {folder: models_dir / folder for folder in added}
@@ -95,6 +95,11 @@ def _look(runtime: Runtime) -> tuple[dict[str, BaseModelInfo], dict[str, str]]:
             broken[name] = error.message
             log.warning("base_model_unusable", folder=name, reason=error.message)
     return found, broken
+
+
+def is_unicode(path: str) -> bool:
+    """Whether a path can be kept: file systems allow bytes that are no text, and no database does."""
+    return not any("\ud800" <= character <= "\udfff" for character in path)
 
 
 def is_inside_allowed(settings: Settings, path: Path) -> bool:
