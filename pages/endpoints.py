@@ -84,11 +84,10 @@ def generate(
             "loras": loras or [],
         }
     )
-    order = sent.as_order()
     state = page_state(request)
-    generation.check_ahead(state.runtime, state.actor, order)
+    order, prompts = generation.check_ahead(state.runtime, state.actor, sent.as_order())
     with page_ctx(request) as ctx:
-        return generation_out(ctx, generation.submit(ctx, order).public_id).model_dump(mode="json")
+        return generation_out(ctx, generation.submit(ctx, order, prompts=prompts).public_id).model_dump(mode="json")
 
 
 @shows_errors

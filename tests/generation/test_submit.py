@@ -1,5 +1,6 @@
 """What is accepted, completed, refused; by whom."""
 
+import cProfile
 import threading
 from typing import Any
 
@@ -7,14 +8,19 @@ import pytest
 
 from tests.conftest import People
 from tests.generation.conftest import lora_bytes, make_card, order, show, submit
+from tests.postgres import both_databases
 from visionsuit.core.actor import SYSTEM
 from visionsuit.core.config import GeneratorAccess
 from visionsuit.core.errors import AppError, InvalidInput, NotFound, NotPermitted, NotSignedIn
 from visionsuit.engine.base import IncompatibleLora
 from visionsuit.generation import service
 from visionsuit.generation.order import LoraOrder
+from visionsuit.generation.prompts import UnknownLoraTag
+from visionsuit.generation.sheets import AxisOrder, SheetOrder
 from visionsuit.generation.tables import BaseModel, Generation
 from visionsuit.jobs.queue import TooManyActive
+from visionsuit.modelcards.queries import get_card
+from visionsuit.modelcards.service import change_card
 from visionsuit.modelcards.tables import ModelType
 from visionsuit.runtime import Runtime
 from visionsuit.site.live import GeneratorClosed, change_settings
@@ -201,6 +207,63 @@ def test_requests_at_once_do_not_get_past_the_cap(site: Runtime, people: People)
         thread.join()
     assert outcomes.count("refused") == 5
     assert len(outcomes) == 10
+
+
+def test_whoever_is_at_the_cap_is_refused_before_the_prompt_is_read(site: Runtime, people: People) -> None:
+    for _ in range(5):
+        submit(site, people.user)
+    unreadable = order("__nothing__")
+    with pytest.raises(TooManyActive):
+        submit(site, people.user, unreadable)
+    with pytest.raises(TooManyActive):
+        service.check_ahead(site, people.user, unreadable)
+
+
+def test_a_plain_order_is_not_looked_at_ahead(site: Runtime, people: People) -> None:
+    plain = order("a (red:1.2) [cat] " * 20, negative_prompt="a dog")
+    assert service.check_ahead(site, people.guest, plain) == (plain, None)
+
+
+@both_databases
+def test_nothing_that_takes_long_is_done_in_the_transaction_that_writes(site: Runtime, people: People) -> None:
+    """Choices and lengths of all prompts, LoRAs by their names and what their files say: also those of a sheet."""
+    for title in ("Ink", "Wash", "Line"):
+        make_card(site, people.curator, title, data=lora_bytes(seed=len(title) + 200))
+    wanted = order(
+        "a {red|green} cat <lora:Ink:0.5> " + "word " * 400, negative_prompt="{dog|cow}", width=64, height=64, seed=None
+    )
+    sheet = SheetOrder(
+        AxisOrder("seed", tuple(range(6))), AxisOrder("prompt", ("<lora:Wash:1>", "{one|two} <lora:Line:1>"))
+    )
+    known, prompts = service.check_ahead(site, people.user, wanted, sheet)
+    assert known.seed is not None
+    profile = cProfile.Profile()
+    with site.open_ctx(people.user) as ctx:
+        render = profile.runcall(service.submit, ctx, known, sheet, prompts=prompts)
+    called = {entry.code.co_name for entry in profile.getstats() if not isinstance(entry.code, str)}
+    assert not called & {
+        "make_choices", "parse_template", "measure_prompt", "find_card_by_name", "find_problem", "_read_header"
+    }  # fmt: skip
+    assert "plan_pictures" in called
+    with site.open_ctx(people.user) as ctx:
+        assert service.submit(ctx, known, sheet).request == render.request
+    assert [picture["loras"][0]["title"] for picture in render.request["sheet"]["y"]["pictures"]] == ["Wash", "Line"]
+
+
+@both_databases
+def test_what_changes_after_a_look_ahead_counts(site: Runtime, people: People) -> None:
+    card = make_card(site, people.curator, "Ink")
+    known, prompts = service.check_ahead(site, people.user, order("a cat <lora:Ink:0.5>"))
+    with site.open_ctx(people.user) as ctx:
+        service.submit(ctx, known, prompts=prompts)
+    with site.open_ctx(people.curator) as ctx:
+        change_card(ctx, get_card(ctx, card.public_id), {"visibility": Visibility.PRIVATE})
+    with pytest.raises(UnknownLoraTag), site.open_ctx(people.user) as ctx:
+        service.submit(ctx, known, prompts=prompts)
+    for _ in range(4):
+        submit(site, people.user)
+    with pytest.raises(TooManyActive), site.open_ctx(people.user) as ctx:
+        service.submit(ctx, known, prompts=prompts)
 
 
 def test_others_do_not_see_it_and_administrators_do(site: Runtime, people: People) -> None:

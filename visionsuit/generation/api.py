@@ -91,10 +91,9 @@ async def create_generation(
 
 def _submit(runtime: Runtime, actor: Actor, body: GenerationIn, ending: Ending | None) -> GenerationOut | None:
     """The render as it was queued, unless somebody waits for its `ending`."""
-    order = body.as_order()
-    service.check_ahead(runtime, actor, order)
+    order, prompts = service.check_ahead(runtime, actor, body.as_order())
     with runtime.open_ctx(actor) as ctx:
-        render, job = service.submit_with_job(ctx, order)
+        render, job = service.submit_with_job(ctx, order, prompts=prompts)
         if ending is None:
             return generations_out(ctx, [(render, job)])[0]
         # Before the commit: nothing can have happened to it yet.

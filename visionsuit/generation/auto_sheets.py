@@ -20,7 +20,7 @@ from visionsuit.generation.base_models import list_offered
 from visionsuit.generation.mix import MIXABLE, find_problem
 from visionsuit.generation.order import Order
 from visionsuit.generation.queries import is_file_of_image
-from visionsuit.generation.service import remove, submit
+from visionsuit.generation.service import check_ahead, remove, submit
 from visionsuit.generation.sheets import order_test_sheet
 from visionsuit.generation.tables import Generation, GenerationImage, LoraSheet
 from visionsuit.jobs.tables import Job, JobState
@@ -71,11 +71,13 @@ def queue_sheet(runtime: Runtime, owner_id: int | None, model_id: str) -> str | 
     base_model_id = _find_base(runtime, owner, model_id)
     if base_model_id is None:
         return None
-    with runtime.open_ctx(owner) as ctx:
+    with runtime.open_ctx(owner, read_only=True) as ctx:
         card, version = get_version(ctx, model_id)
         wanted = Order(prompt="", base_model_id=base_model_id, seed=_SEED)
         order, sheet = order_test_sheet(ctx, wanted, card.public_id, version.public_id)
-        generation = submit(ctx, order, sheet, is_idle=True)
+    order, prompts = check_ahead(runtime, owner, order, sheet, is_idle=True)
+    with runtime.open_ctx(owner) as ctx:
+        generation = submit(ctx, order, sheet, prompts=prompts, is_idle=True)
         ctx.session.add(LoraSheet(generation_id=row_id(generation), card_id=row_id(card), version_id=row_id(version)))
         return generation.public_id
 

@@ -99,8 +99,9 @@ def list_test_sheets(ctx: ReadCtxDep, model_id: str) -> CardSheetListOut:
 def _submit(
     runtime: Runtime, actor: Actor, order: Order, sheet: SheetOrder, response: Response, *, priority: int = 0
 ) -> GenerationOut:
-    service.check_ahead(runtime, actor, order)
+    order, prompts = service.check_ahead(runtime, actor, order, sheet)
     with runtime.open_ctx(actor) as ctx:
-        answer = generations_out(ctx, [service.submit_with_job(ctx, order, sheet, priority=priority)])[0]
+        queued = service.submit_with_job(ctx, order, sheet, prompts=prompts, priority=priority)
+        answer = generations_out(ctx, [queued])[0]
     response.headers["Location"] = f"/api/generations/{answer.id}"
     return answer

@@ -1,7 +1,6 @@
 """Reading the prompts of a request: choices, LoRA tags, length. Every refusal with its field."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from random import Random
 from typing import Any
 
@@ -16,11 +15,13 @@ from visionsuit.generation.mix import MIXABLE, resolve_mix
 from visionsuit.generation.order import MAX_WEIGHT, LoraOrder
 from visionsuit.generation.tables import BaseModel
 from visionsuit.generation.wildcards import open_wildcards
-from visionsuit.modelcards.queries import find_card_by_name
+from visionsuit.modelcards.queries import find_card_by_name, find_cards
 from visionsuit.runtime import Ctx
 
 #: Names of one LoRA that a prompt may use: its page's title and its file's name.
 _NAMES = 2
+#: Characters up to which a prompt surely fits, or its tokens are soon counted.
+_MUCH_TEXT = 1000
 
 
 class PromptTooLong(InvalidInput):
@@ -39,7 +40,7 @@ class Prompts:
     """The prompts of one request, each thing found out once: what a text means, what a picture's choices come to, the
     LoRA of a name, whether a text is too long. The wildcard lists have one state.
 
-    What was found in one transaction is good in a later one of the same person and request.
+    What was found in one transaction is good in a later one for the same person and request; see `drop_lost`.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -90,6 +91,12 @@ class Prompts:
         check_weights(tag)
         return self._loras[key] | {"weight": tag.weight, "text_encoder_weight": tag.text_encoder_weight}
 
+    def drop_lost(self, ctx: Ctx) -> None:
+        """In a later transaction: forget the LoRAs if not all of them are still there for the actor."""
+        cards = {lora["model_id"] for lora in self._loras.values()}
+        if cards and len(find_cards(ctx, cards)) < len(cards):
+            self._loras.clear()
+
     def check_length(self, ctx: Ctx, text: str, base: BaseModel, field: str) -> None:
         """
         Raises:
@@ -100,13 +107,9 @@ class Prompts:
             self._fitting.add((text, base.key))
 
 
-def look_ahead(ctx: Ctx, template: str, base: BaseModel) -> None:
-    """Look into the files of all LoRAs that the prompt may name, so that `plan_pictures` finds the answers remembered.
-    What is wrong it will say."""
-    with suppress(InvalidInput):
-        _, tags = take_lora_tags(template[: ctx.settings.limits.prompt_characters])
-        for tag in tags[: ctx.settings.limits.loras_per_mix]:
-            resolve_tag(ctx, tag, base)
+def takes_time(text: str) -> bool:
+    """Whether a prompt may need more than a glance: choices, tags, or so much text that its tokens are counted."""
+    return len(text) > _MUCH_TEXT or any(mark in text for mark in ("{", "__", "<"))
 
 
 def make_choices(
