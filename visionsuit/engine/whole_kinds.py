@@ -2,14 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from visionsuit.engine.base import Ability, ModelUnloadable
-
-#: What a tokenizer without a `tokenizer.json` is read with.
-_FOR_PIECES = ("sentencepiece", "google.protobuf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,16 +95,3 @@ def check_whole(folder: Path) -> None:
     """
     if not any(folder.glob("*/*.safetensors")):
         raise ModelUnloadable(f"{folder.name} has no safetensors weights.")
-    for pieces in sorted([*folder.glob("*/spiece.model"), *folder.glob("*/tokenizer.model")]):
-        if not (pieces.parent / "tokenizer.json").is_file() and not all(map(_is_installed, _FOR_PIECES)):
-            raise ModelUnloadable(
-                f"{folder.name} has its words in {pieces.parent.name}/{pieces.name}, which is read with the Python "
-                "packages sentencepiece and protobuf: install them, or put a tokenizer.json beside it."
-            )
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        return find_spec(package) is not None
-    except ModuleNotFoundError:  # of the package that it is in
-        return False
