@@ -45,15 +45,18 @@ export async function editBaseModel(one, names) {
     const files = own[name] === undefined && said[name] ? ` (${optionLabel(options, said[name])})` : "";
     return field({ name: `default.${name}`, label, value: own[name] ?? "", options: [["", `As its files say${files}`], ...options.map(({ id, label: text }) => [id, text])] });
   };
+  const renderFields = () => html`<fieldset class="stack tight"><legend class="label">What the generator begins with</legend><p class="hint">Empty fields follow the model's files.</p>
+    <div class="bm-numbers">${number("width", "Width")}${number("height", "Height")}${number("steps", "Steps")}${number("guidance", "Guidance")}</div>
+    <div class="fields">${choice("sampler", "Sampler", names.samplers.filter(({ id }) => one.samplers.includes(id)))}${choice("schedule", "Schedule", names.schedules)}</div></fieldset>
+  ${field({ name: "sizes", label: "Suggested sizes", value: sizeText(one.overrides.sizes ?? []), placeholder: sizeText(one.sizes), hint: `Sides of ${one.min_size} to ${one.max_size} pixels, multiples of ${one.size_step}.` })}`;
   const { el, close, closed } = openDialog({
     title: one.label,
     body: html`<form class="stack bm-edit"><p class="muted small wrap">${[one.family && familyName(one.family), sourceOf(one)].filter(Boolean).join(" · ")}</p>${formError()}
       ${field({ name: "label", label: "Name in pickers", value: one.label, maxlength: 180, hint: "Empty: as its files say." })}
       ${field({ name: "description", label: "Description", value: one.description, rows: 3, maxlength: 2000, hint: "Stands below the name in the generator." })}
-      <fieldset class="stack tight"><legend class="label">What the generator begins with</legend><p class="hint">Empty fields follow the model's files.</p>
-        <div class="bm-numbers">${number("width", "Width")}${number("height", "Height")}${number("steps", "Steps")}${number("guidance", "Guidance")}</div>
-        <div class="fields">${choice("sampler", "Sampler", names.samplers.filter(({ id }) => one.samplers.includes(id)))}${choice("schedule", "Schedule", names.schedules)}</div></fieldset>
-      ${field({ name: "sizes", label: "Suggested sizes", value: sizeText(one.overrides.sizes ?? []), placeholder: sizeText(one.sizes), hint: `Sides of ${one.min_size} to ${one.max_size} pixels, multiples of ${one.size_step}.` })}
+      ${one.default
+        ? renderFields()
+        : html`<p class="hint">What the generator begins with, and which sizes it suggests, can be set once its files are known.</p>`}
       ${field({ name: "dtype", label: "Number format", value: one.dtype, options: DTYPE_CHOICES, hint: "What it is calculated in. Pictures differ a little." })}
       <fieldset class="field"><legend class="label">Who may choose it</legend><div class="row">${ROLE_CHOICES.map(([key, label]) => html`<label class="check"><input type="checkbox" name="allowed_roles" value="${key}" ${raw(one.allowed_roles.includes(key) ? "checked" : "")} /><span>${label}</span></label>`)}</div><span class="hint">None ticked: everybody who may render. Administrators always may.</span><span class="error" data-error="allowed_roles" role="alert"></span></fieldset>
       <label class="switch"><input type="checkbox" name="is_enabled" ${raw(one.is_enabled ? "checked" : "")} /><span>Offered in the generator</span></label>
@@ -67,13 +70,9 @@ export async function editBaseModel(one, names) {
   return closed;
 }
 
-/** Body of the PATCH: only what is different. @throws {ApiError} for what is no number */
-function changesOf(one, values, form) {
+/** Of what its files bound. @throws {ApiError} for what is no number */
+function renderChangesOf(one, values) {
   const change = {};
-  for (const name of ["label", "description"]) {
-    if (values[name].trim() !== one[name]) change[name] = values[name].trim() || null;
-  }
-  if (values.dtype !== one.dtype) change.dtype = values.dtype;
   const set = {};
   for (const name of ["width", "height", "steps", "guidance"]) {
     const number = numberOf(values[`default.${name}`], `default.${name}`, name === "guidance");
@@ -83,6 +82,17 @@ function changesOf(one, values, form) {
   if (!sameValues(set, one.overrides.default ?? {})) change.default = Object.keys(set).length ? set : null;
   const sizes = sizesOf(values.sizes);
   if (JSON.stringify(sizes) !== JSON.stringify(one.overrides.sizes ?? null)) change.sizes = sizes;
+  return change;
+}
+
+/** Body of the PATCH: only what is different. @throws {ApiError} for what is no number */
+function changesOf(one, values, form) {
+  const change = {};
+  for (const name of ["label", "description"]) {
+    if (values[name].trim() !== one[name]) change[name] = values[name].trim() || null;
+  }
+  if (values.dtype !== one.dtype) change.dtype = values.dtype;
+  if (one.default) Object.assign(change, renderChangesOf(one, values));
   const known = ROLE_CHOICES.map(([key]) => key);
   // Others than are shown here were set over REST, and stay.
   const roles = [...one.allowed_roles.filter((role) => !known.includes(role)), ...new FormData(form).getAll("allowed_roles")].sort();

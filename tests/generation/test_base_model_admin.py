@@ -25,7 +25,7 @@ from visionsuit.engine.base import Family
 from visionsuit.engine.mock import MockEngine
 from visionsuit.generation.base_model_fetch import fetching_dir
 from visionsuit.generation.base_models import list_offered, ref_of, sync_base_models
-from visionsuit.generation.order import LoraOrder
+from visionsuit.generation.order import LoraOrder, Order
 from visionsuit.generation.tables import BaseModel, Generation
 from visionsuit.jobs.tables import Job
 from visionsuit.main import guarded
@@ -227,6 +227,38 @@ def test_a_sampler_that_its_kind_does_not_have_is_refused(
     with pytest.raises(AppError, match="This sampler is not known; there are: dpmpp_2m, euler, heun, unipc"):
         submit(site, people.user, order(width=64, height=64, sampler="ddim"))
     ask("PATCH", f"/{three['id']}", {"default": {"sampler": "ddim"}}, status=422)
+
+
+def test_sizes_wait_until_the_files_are_known(ask: Ask, site: Runtime, weights: Path) -> None:
+    added = ask("POST", "", {"repo_id": "a/b"}, status=201)
+    for field, value in (("default", {"steps": 9}), ("sizes", [[1024, 1024]])):
+        error = ask("PATCH", f"/{added['id']}", {"label": "Bee", field: value}, status=422)["error"]
+        assert (error["code"], error["field"]) == ("bad_base_model", field)
+        assert "is downloaded" in error["message"]
+    changed = ask("PATCH", f"/{added['id']}", {"label": "Bee", "default": None, "sizes": None}, status=200)
+    assert changed["overrides"] == {"label": "Bee"}
+
+
+def test_what_other_files_cannot_render_is_passed_over(
+    ask: Ask, site: Runtime, people: People, weights: Path, tmp_path: Path
+) -> None:
+    place = site.settings.models_dir / "a"
+    shutil.copytree(weights / "tiny", place)
+    [a] = ask("POST", "/sync")["items"]
+    chosen = {"width": 64, "height": 64, "steps": 9, "sampler": "ddim"}
+    ask("PATCH", f"/{a['id']}", {"default": chosen, "sizes": [[64, 64], [128, 128]]}, status=200)
+    submit(site, people.user, Order("a cat"))
+    shutil.rmtree(place)
+    make_tiny_sd3(place)
+    # Its sides begin at a larger size, and it has no DDIM.
+    (place / "visionsuit.json").write_text(
+        '{"min_size": 128, "max_size": 256, "default": {"width": 192, "height": 128}}'
+    )
+    [changed] = ask("POST", "/sync")["items"]
+    assert [changed["default"][name] for name in ("width", "height", "steps")] == [192, 128, 9]
+    assert changed["default"]["sampler"] in changed["samplers"]
+    assert changed["sizes"] == [[128, 128]]
+    submit(site, people.user, Order("a cat"))
 
 
 def test_roles_and_switch_decide_who_sees_it(ask: Ask, site: Runtime, weights: Path, people: People) -> None:

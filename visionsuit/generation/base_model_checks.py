@@ -13,6 +13,7 @@ from visionsuit.generation.tables import BaseModel
 MAX_LABEL = 180
 _MAX_DESCRIPTION = 2000
 _MAX_SIZES = 24
+_SIDES = ("width", "height")
 
 #: Fields of `BaseModel.overrides`.
 OVERRIDES = ("label", "description", "default", "sizes")
@@ -26,13 +27,27 @@ def check_override(name: str, value: Any, row: BaseModel, most_steps: int) -> An
     """The value to keep for one of OVERRIDES.
 
     Raises:
-        BadBaseModel: with the field.
+        BadBaseModel: with the field. `default` and `sizes` need files that are known.
     """
     if name == "label":
         return check_label(value)
     if name == "description":
         return _description(value)
+    if not row.family:
+        raise BadBaseModel(
+            "What fits it stands in its files: set this once it is downloaded and can be read.", field=name
+        )
     return _default(value, row, most_steps) if name == "default" else _sizes(value, row)
+
+
+def keep_fitting(own: Mapping[str, Any], row: BaseModel) -> tuple[dict[str, Any], list[list[int]]]:
+    """(`default`, `sizes`) of the overrides, without what does not fit the files: these may be others by now."""
+    default = dict(own.get("default") or {})
+    if not all(_is_side(default[name], row) for name in _SIDES if name in default):
+        default = {name: setting for name, setting in default.items() if name not in _SIDES}
+    if default.get("sampler") not in samplers_for(row.family):
+        default.pop("sampler", None)
+    return default, [size for size in own.get("sizes") or [] if all(_is_side(side, row) for side in size)]
 
 
 def check_label(text: str) -> str:
@@ -50,7 +65,7 @@ def _description(text: str) -> str:
 
 def _default(value: Mapping[str, Any], row: BaseModel, most_steps: int) -> dict[str, Any]:
     given = {name: setting for name, setting in value.items() if setting is not None}
-    for name in ("width", "height"):
+    for name in _SIDES:
         if name in given:
             _size(given[name], row, f"default.{name}")
     if not 1 <= given.get("steps", 1) <= most_steps:
@@ -73,10 +88,14 @@ def _sizes(value: list[list[int]], row: BaseModel) -> list[list[int]]:
 
 
 def _size(side: int, row: BaseModel, field: str) -> None:
-    if not row.min_size <= side <= row.max_size or side % row.size_step:
+    if not _is_side(side, row):
         raise BadBaseModel(
             f"Sides are {row.min_size} to {row.max_size} pixels, multiples of {row.size_step}.", field=field
         )
+
+
+def _is_side(side: int, row: BaseModel) -> bool:
+    return row.min_size <= side <= row.max_size and side % row.size_step == 0
 
 
 def check_dtype(name: str) -> str:

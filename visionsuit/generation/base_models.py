@@ -13,6 +13,7 @@ from visionsuit.core.config import Settings
 from visionsuit.core.errors import InvalidInput, Unavailable
 from visionsuit.engine.base import BaseModelRef, Family, ModelUnloadable
 from visionsuit.engine.catalog import BaseModelInfo, list_base_models, read_base_model
+from visionsuit.generation.base_model_checks import keep_fitting
 from visionsuit.generation.tables import FETCHED, BaseModel, Origin
 from visionsuit.runtime import Ctx, Runtime
 
@@ -121,16 +122,17 @@ def find_weights(settings: Settings, row: BaseModel) -> tuple[bool, int | None]:
 
 
 def describe(row: BaseModel, info: BaseModelInfo) -> None:
-    """Write down what the files say, and over it what an administrator says instead."""
+    """Write down what the files say, and over it what an administrator says instead, if it fits them."""
     public = info.as_json()
     own = row.overrides or {}
     row.key = info.key
     row.label = (own.get("label") or info.label)[:180]
     row.family = info.family.value
     row.description = own.get("description", info.description)
-    row.default = public["default"] | own.get("default", {})
-    row.sizes = own.get("sizes") or public["sizes"]
     row.min_size, row.max_size, row.size_step = info.min_size, info.max_size, info.size_step
+    default, sizes = keep_fitting(own, row)
+    row.default = public["default"] | default
+    row.sizes = sizes or public["sizes"]
     row.prompt_tokens = info.prompt_tokens
     row.suggestions = list(info.suggestions)
     row.abilities = public["abilities"]
