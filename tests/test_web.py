@@ -1,12 +1,17 @@
 """The guards before every route: origin, body bound, headers, errors in one shape."""
 
 import json
+from dataclasses import replace
 
 import pytest
+import sqlalchemy as sa
 from fastapi import FastAPI
 from pydantic import BaseModel
 from starlette.testclient import TestClient
 
+from tests.postgres import both_databases
+from visionsuit.core.actor import SYSTEM
+from visionsuit.core.config import Settings
 from visionsuit.core.errors import Conflict, TooMany
 from visionsuit.main import guarded
 from visionsuit.runtime import Runtime
@@ -40,6 +45,18 @@ def client(runtime: Runtime):
     @app.get("/api/often")
     def often() -> None:
         raise TooMany("Too often.", retry_after_s=7)
+
+    @app.post("/api/write")
+    def write() -> None:
+        with runtime.open_ctx(SYSTEM) as ctx:
+            ctx.connection.execute(sa.text("SELECT 1"))
+            if ctx.connection.dialect.name == "postgresql":
+                ctx.connection.execute(sa.text("LOCK TABLE account IN EXCLUSIVE MODE NOWAIT"))
+
+    @app.get("/api/missing")
+    def missing() -> None:
+        with runtime.open_ctx(SYSTEM, read_only=True) as ctx:
+            ctx.connection.execute(sa.text("SELECT * FROM secret_table"))
 
     with TestClient(guarded(app, runtime), base_url=f"http://{HOST}", raise_server_exceptions=False) as client:
         yield client
@@ -162,3 +179,43 @@ def test_a_bad_bearer_token_is_not_a_guest(client: TestClient, header: str) -> N
 def test_a_bad_cookie_is_a_guest(client: TestClient) -> None:
     client.cookies.set("visionsuit_session", "nonsense")
     assert client.post("/api/echo", json=GOOD).status_code == 200
+
+
+@both_databases
+def test_a_busy_database_is_no_bug(client: TestClient, runtime: Runtime) -> None:
+    if runtime.database.dialect.name == "sqlite":
+        sa.event.listen(runtime.database, "connect", lambda driver, _: driver.execute("PRAGMA busy_timeout=1"))
+    assert client.post("/api/write").status_code == 200
+    with runtime.open_ctx(SYSTEM) as ctx:
+        ctx.connection.execute(sa.text("SELECT 1"))
+        if ctx.connection.dialect.name == "postgresql":
+            ctx.connection.execute(sa.text("LOCK TABLE account IN EXCLUSIVE MODE"))
+        answer = client.post("/api/write")
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    error = answer.json()["error"]
+    assert error["code"] == "site_busy"
+    assert "busy" in error["message"]
+    assert error["request_id"] == answer.headers["X-Request-Id"]
+    assert "account" not in answer.text
+    assert client.post("/api/write").status_code == 200
+
+
+def test_other_errors_of_the_database_are_bugs(client: TestClient) -> None:
+    answer = client.get("/api/missing")
+    assert answer.status_code == 500
+    assert "secret_table" not in answer.text
+
+
+def test_who_cannot_be_looked_up_in_time_is_told_that_the_site_is_busy(settings: Settings, runtime: Runtime) -> None:
+    one = sa.create_engine(
+        settings.database.replace("sqlite:", "sqlite+locking:"), pool_size=1, max_overflow=0, pool_timeout=0.01
+    )
+    crowded = replace(runtime, database=one)
+    with TestClient(guarded(FastAPI(), crowded), base_url=f"http://{HOST}", raise_server_exceptions=False) as asking:
+        with crowded.open_ctx(SYSTEM) as ctx:
+            ctx.connection.execute(sa.text("SELECT 1"))
+            answer = asking.get("/api/x", headers={"Authorization": "Bearer vs_nonsense"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "site_busy")
+        assert answer.headers["Retry-After"] == "5"
+    one.dispose()

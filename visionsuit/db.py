@@ -1,5 +1,6 @@
 """The database: engine, pragmas, sessions. Anything that only one database can do sits behind `search/`."""
 
+import sqlite3
 from copy import copy
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -22,6 +23,12 @@ SQLModel.metadata.naming_convention = {
     "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
     "pk": "pk_%(table_name)s",
 }
+
+
+#: Of PostgreSQL: no such lock just now, deadlock, lost against another transaction, too many connections.
+_BUSY_STATES = ("55P03", "40P01", "40001", "53300")
+#: What the database raises when it cannot serve now, among others.
+DATABASE_ERRORS = (sa.exc.OperationalError, sa.exc.TimeoutError, sqlite3.OperationalError)
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):
@@ -101,6 +108,17 @@ def reading(engine: Engine) -> Engine:
     assert isinstance(dialect, LockingDialect)
     dialect.begin_statement = "BEGIN"
     return Engine(engine.pool, dialect, engine.url)
+
+
+def is_busy(error: BaseException) -> bool:
+    """Whether it was not our turn in time: others held the lock or all the connections. Trying again later helps."""
+    if isinstance(error, sa.exc.TimeoutError):
+        return True
+    cause = error.orig if isinstance(error, sa.exc.OperationalError) else error
+    if isinstance(cause, sqlite3.OperationalError):
+        # The lower byte is the kind of error, those above it say more.
+        return getattr(cause, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    return getattr(cause, "sqlstate", None) in _BUSY_STATES
 
 
 def create_schema(engine: Engine) -> None:

@@ -18,7 +18,16 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from visionsuit.core.actor import GUEST, Actor
-from visionsuit.core.errors import AppError, MalformedRequest, NotPermitted, NotSignedIn, TooLarge, TooMany
+from visionsuit.core.errors import (
+    AppError,
+    MalformedRequest,
+    NotPermitted,
+    NotSignedIn,
+    TooLarge,
+    TooMany,
+    Unavailable,
+)
+from visionsuit.db import DATABASE_ERRORS, is_busy
 from visionsuit.runtime import Runtime
 
 log = structlog.get_logger()
@@ -86,10 +95,20 @@ FIXED_HEADERS = {b"x-request-id", b"strict-transport-security", *(name for name,
 Resolver = Callable[[str | None, str | None], Actor]
 
 
+class SiteBusy(Unavailable):
+    """The database had no turn for this request in time. Nothing of it was done."""
+
+    code = "site_busy"
+    retry_after_s = 5
+
+    def __init__(self) -> None:
+        super().__init__("The site is busy: others are writing just now.", hint="Try again in a few seconds.")
+
+
 def error_response(error: AppError, request_id: str) -> JSONResponse:
     """The common error shape."""
     headers = {}
-    if isinstance(error, TooMany):
+    if isinstance(error, TooMany | SiteBusy):
         headers["Retry-After"] = str(error.retry_after_s)
     if isinstance(error, NotSignedIn):
         headers["WWW-Authenticate"] = "Bearer"
@@ -132,6 +151,12 @@ class Edge:
                 add_security_headers(message, path, scope.get("scheme", "http"), request_id)
             await send(message)
 
+        async def refuse(error: AppError) -> None:
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1008})
+            else:
+                await error_response(error, request_id)(scope, receive, send_with_headers)
+
         structlog.contextvars.bind_contextvars(request_id=request_id)
         try:
             try:
@@ -141,10 +166,13 @@ class Edge:
                 if not path.startswith(PUBLIC_PREFIXES):
                     state["actor"] = await self._actor(headers)
             except AppError as error:
-                if scope["type"] == "websocket":
-                    await send({"type": "websocket.close", "code": 1008})
-                else:
-                    await error_response(error, request_id)(scope, receive, send_with_headers)
+                await refuse(error)
+                return
+            except DATABASE_ERRORS as error:
+                if not is_busy(error):
+                    raise
+                log.warning("database_busy", path=path, reason=str(error))
+                await refuse(SiteBusy())
                 return
             await self.app(scope, bounded, send_with_headers)
         finally:
@@ -349,7 +377,15 @@ def add_error_handlers(app: FastAPI) -> None:
             {"error": {"code": "internal", "message": message, "request_id": reference}}, status_code=500
         )
 
+    def render_database_error(request: Request, error: Exception) -> JSONResponse:
+        if not is_busy(error):
+            return render_bug(request, error)
+        log.warning("database_busy", path=request.url.path, reason=str(error))
+        return error_response(SiteBusy(), request_id(request))
+
     app.add_exception_handler(AppError, render_app_error)
+    for kind in DATABASE_ERRORS:
+        app.add_exception_handler(kind, render_database_error)
     app.add_exception_handler(RequestValidationError, render_invalid)
     app.add_exception_handler(HTTPException, render_http)
     app.add_exception_handler(Exception, render_bug)
