@@ -2,6 +2,7 @@
 
 import cProfile
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from visionsuit.core.config import GeneratorAccess
 from visionsuit.core.errors import AppError, InvalidInput, NotFound, NotPermitted, NotSignedIn
 from visionsuit.engine.base import IncompatibleLora
 from visionsuit.generation import service
-from visionsuit.generation.order import LoraOrder
+from visionsuit.generation.order import HiresOrder, LoraOrder
 from visionsuit.generation.prompts import UnknownLoraTag
 from visionsuit.generation.sheets import AxisOrder, SheetOrder
 from visionsuit.generation.tables import BaseModel, Generation
@@ -322,8 +323,6 @@ def test_delete_ends_what_waits(site: Runtime, people: People) -> None:
 
 
 def test_an_administrators_token_without_the_scope_is_refused(site: Runtime, people: People) -> None:
-    from dataclasses import replace
-
     from visionsuit.core.actor import Scope
 
     reader = replace(people.admin, scopes=frozenset({Scope.READ}))
@@ -341,3 +340,28 @@ def test_the_work_of_one_request_is_bounded(site: Runtime, people: People) -> No
         assert refused.value.field == "steps"
     finally:
         site.settings.limits.request_megapixel_steps = 4000
+
+
+def test_the_pixels_of_one_request_are_bounded(site: Runtime, people: People) -> None:
+    """Counted as they come out: of a sheet all cells, and after the second pass."""
+    with site.open_ctx(SYSTEM) as ctx:
+        base = ctx.session.get(BaseModel, 1)
+        assert base is not None
+        base.max_size = 2048
+        ctx.session.add(base)
+    large = {"width": 2048, "height": 2048, "steps": 1}
+    sheet = SheetOrder(AxisOrder("seed", tuple(range(36))))
+    twice = order(**large, hires=HiresOrder(2.0))
+    # 36 pictures of 4.2, then of 16.8 megapixels.
+    with site.open_ctx(people.user) as ctx:
+        service.submit(ctx, order(**large), sheet)
+    too_much = r"36 pictures of 4096x4096 are 604.0 megapixels; 256 is the most"
+    with pytest.raises(InvalidInput, match=too_much) as refused, site.open_ctx(people.user) as ctx:
+        service.submit(ctx, twice, sheet)
+    assert refused.value.field == "hires.scale"
+    submit(site, people.user, replace(twice, count=8))
+    site.settings.limits.request_megapixels = 8
+    submit(site, people.user, order(**large))
+    with pytest.raises(InvalidInput, match=r"2 pictures .* 8 is the most") as refused:
+        submit(site, people.user, order(**large, count=2))
+    assert refused.value.field == "width"

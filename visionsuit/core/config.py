@@ -86,6 +86,9 @@ class Limits(BaseModel):
     request_megapixel_steps: int = Field(
         4000, description="Most work of one request: steps of all its pictures, times their millions of pixels."
     )
+    request_megapixels: int = Field(
+        256, description="Most pixels of one request: those of all its finished pictures, in millions."
+    )
     generation_inputs: int = Field(30, description="Most uploaded pictures to work from that are kept for a person.")
     active_generations: int = Field(5, description="Most waiting or running renders a person.")
 

@@ -102,13 +102,24 @@ def steps_of_request(request: dict[str, Any]) -> int:
     return sum(_steps_of_cell(request, cell) for cell in cells_of(request))
 
 
-def check_work(request: dict[str, Any], most: int) -> None:
+def check_work(request: dict[str, Any], limits: Limits) -> None:
     """
     Raises:
-        BadOrder: more steps and pixels than one request may take.
+        BadOrder: more pixels of finished pictures, or more steps and pixels, than one request may take.
     """
+    cells = cells_of(request)
     largest = request.get("hires") or request
-    work = steps_of_request(request) * largest["width"] * largest["height"] / 1e6
+    width, height = largest["width"], largest["height"]
+    pixels = len(cells) * width * height / 1e6
+    most = limits.request_megapixels
+    if pixels > most:
+        raise BadOrder(
+            f"{len(cells)} pictures of {width}x{height} are {pixels:,.1f} megapixels; {most:,} is the most of one "
+            "request. Ask for fewer pictures or a smaller size.",
+            field="hires.scale" if "hires" in request else "width",
+        )
+    work = sum(_steps_of_cell(request, cell) for cell in cells) * width * height / 1e6
+    most = limits.request_megapixel_steps
     if work > most:
         raise BadOrder(
             f"This request takes {work:,.0f} megapixel steps (steps of all pictures times their size); {most:,} is the "

@@ -192,7 +192,7 @@ def _complete(
         pictures += plan_pictures(ctx, {**request, "seed": seed}, base, prompts)
     if pictures:
         request["pictures"] = pictures
-    check_work(request, limits.request_megapixel_steps)
+    check_work(request, limits)
     return base, request
 
 
