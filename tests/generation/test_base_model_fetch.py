@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from fastapi import FastAPI
 from pydantic import SecretStr
 from safetensors.torch import save_file
@@ -24,11 +25,13 @@ from tests.postgres import both_databases
 from visionsuit.core.actor import SYSTEM
 from visionsuit.core.config import HubSettings, Settings
 from visionsuit.engine.catalog import read_base_model
+from visionsuit.generation import base_model_admin
 from visionsuit.generation import hub as hub_module
 from visionsuit.generation.base_model_fetch import FETCH_QUEUE, fetch, fetching_dir
 from visionsuit.generation.hub import HubFile, HubRepo, is_allowed
 from visionsuit.generation.hub_choice import choose_folder
 from visionsuit.jobs import claims
+from visionsuit.jobs.tables import Job
 from visionsuit.jobs.work import Finish, Work
 from visionsuit.main import guarded
 from visionsuit.runtime import Runtime
@@ -103,6 +106,11 @@ def fetch_in_hand(site: Runtime) -> Finish:
         claim = claims.claim(ctx, "worker", FETCH_QUEUE)
     assert claim is not None
     return fetch(Work(site, claim, threading.Event()))
+
+
+def count_jobs(site: Runtime) -> int:
+    with site.open_ctx(SYSTEM, read_only=True) as ctx:
+        return ctx.session.scalar(sa.select(sa.func.count()).select_from(Job)) or 0
 
 
 @both_databases
@@ -192,6 +200,7 @@ def test_deleted_when_its_files_had_just_come(ask: Ask, hub: FakeHub, site: Runt
     finish()
     assert not folder.exists()
     assert ask("POST", "/sync", status=200)["items"] == []
+    assert count_jobs(site) == 0
 
 
 def test_what_is_listed_anew_when_its_download_ends_stays(ask: Ask, hub: FakeHub, site: Runtime, tiny: Path) -> None:
@@ -202,6 +211,63 @@ def test_what_is_listed_anew_when_its_download_ends_stays(ask: Ask, hub: FakeHub
     [found] = ask("POST", "/sync", status=200)["items"]
     finish()
     assert (found["origin"], only(ask)["trouble"], only(ask)["on_disk"]) == ("found", None, True)
+
+
+@both_databases
+@pytest.mark.usefixtures("fetcher")
+def test_tries_leave_one_job_and_a_deletion_none(ask: Ask, site: Runtime) -> None:
+    added = ask("POST", "", {"repo_id": "artist/nothing"}, status=201)
+    for _ in range(3):
+        assert ended(ask)["fetch"]["status"] == "failed"
+        ask("POST", f"/{added['id']}/fetch", status=200)
+    assert ended(ask)["fetch"]["status"] == "failed"
+    assert count_jobs(site) == 1
+    ask("DELETE", f"/{added['id']}", status=204)
+    assert count_jobs(site) == 0
+
+
+def test_a_download_that_waits_goes_with_its_base_model(ask: Ask, site: Runtime) -> None:
+    added = ask("POST", "", {"repo_id": "artist/nothing"}, status=201)
+    ask("DELETE", f"/{added['id']}", status=204)
+    assert count_jobs(site) == 0
+
+
+@both_databases
+@pytest.mark.usefixtures("fetcher")
+def test_a_download_that_runs_goes_with_its_base_model(ask: Ask, hub: FakeHub, site: Runtime, tiny: Path) -> None:
+    hub.add("artist/tiny", tiny)
+    hub.hold = threading.Event()
+    added = ask("POST", "", {"repo_id": "artist/tiny"}, status=201)
+    assert hub.held.wait(20)
+    ask("DELETE", f"/{added['id']}", status=204)
+    hub.hold.set()
+    until(lambda: count_jobs(site) == 0)
+    assert not fetching_dir(site.settings.models_dir, added["id"]).exists()
+
+
+@both_databases
+def test_a_download_that_is_begun_twice_at_once_runs_once(ask: Ask, site: Runtime, people: People) -> None:
+    added = ask("POST", "", {"repo_id": "artist/nothing"}, status=201)
+    ask("POST", f"/{added['id']}/cancel", status=200)
+    problems: list[BaseException] = []
+    barrier = threading.Barrier(4)
+
+    def begin() -> None:
+        barrier.wait()
+        try:
+            with site.open_ctx(people.admin) as ctx:
+                base_model_admin.fetch_again(ctx, added["id"])
+        except BaseException as error:
+            problems.append(error)
+
+    threads = [threading.Thread(target=begin) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+    assert count_jobs(site) == 1
+    assert only(ask)["fetch"]["status"] == "queued"
 
 
 FAILURES = {

@@ -30,7 +30,8 @@ from visionsuit.generation.hub import check_repo, is_allowed
 from visionsuit.generation.shelf_sync import sync_shelf
 from visionsuit.generation.tables import FETCHED, BaseModel, Generation, Origin
 from visionsuit.jobs import queue
-from visionsuit.jobs.tables import ACTIVE, Job, JobState
+from visionsuit.jobs.queue import JobNotFound
+from visionsuit.jobs.tables import ACTIVE, FINISHED, Job, JobState
 from visionsuit.runtime import Ctx, Runtime
 
 
@@ -142,7 +143,7 @@ def add_repo(ctx: Ctx, repo_id: str, revision: str | None, file: str | None, lab
     row.origin, row.repo_id, row.revision, row.repo_file = Origin.HUB, repo_id, revision, file
     row.label = row.overrides.get("label", repo_id)
     ctx.session.add(row)
-    _begin_fetch(ctx, row)
+    _begin_fetch(ctx, row, None)
     record(ctx, "base_model.added", row.public_id, {"repo_id": repo_id, "revision": revision, "file": file})
     return row
 
@@ -158,8 +159,12 @@ def fetch_again(ctx: Ctx, public_id: str) -> Listed:
     row = listed.row
     if row.origin not in FETCHED or (ctx.settings.models_dir / row.folder).exists():
         raise Conflict(f"“{row.label}” has nothing to download.")
-    if listed.job is None or listed.job.state not in ACTIVE:
-        _begin_fetch(ctx, row)
+    try:
+        if listed.job is None or _lock(ctx, listed.job).state not in ACTIVE:
+            _begin_fetch(ctx, row, listed.job)
+    except JobNotFound:
+        # Somebody else has just begun anew.
+        ctx.session.expire(row)
     return get_listed(ctx, public_id)
 
 
@@ -252,6 +257,8 @@ def delete(ctx: Ctx, public_id: str) -> None:
     # Where its download never ended, what lies under its name came from somebody else.
     is_downloaded = job.state == JobState.COMPLETED if job is not None else row.origin == Origin.HUB
     ctx.session.execute(sa.update(Generation).where(col(Generation.base_model_id) == row.id).values(base_model_id=None))
+    if job is not None and job.state in FINISHED:
+        queue.remove(ctx, job)
     ctx.session.delete(row)
     ctx.session.flush()
     record(ctx, "base_model.removed", row.public_id, {"folder": row.folder})
@@ -277,7 +284,15 @@ def _job_of(ctx: Ctx, row: BaseModel) -> Job | None:
     ).first()
 
 
-def _begin_fetch(ctx: Ctx, row: BaseModel) -> None:
+def _lock(ctx: Ctx, job: Job) -> Job:
+    assert job.id is not None
+    return queue.lock_job(ctx, job.id)
+
+
+def _begin_fetch(ctx: Ctx, row: BaseModel, before: Job | None) -> None:
+    """`before`: the download that is over, of which nothing is to be known any more."""
+    if before is not None:
+        queue.remove(ctx, before)
     # Nobody's job: a download is no use of the device, which would count against an owner's turns.
     job = queue.defer(ctx, KIND, {"base_model_id": row.public_id}, owner_id=None, queue=FETCH_QUEUE)
     row.fetch_job, row.trouble = job.public_id, NOT_FETCHED

@@ -14,7 +14,7 @@ import structlog
 from sqlmodel import col, select
 
 from visionsuit.core.actor import SYSTEM
-from visionsuit.core.errors import Conflict
+from visionsuit.core.errors import AppError, Conflict
 from visionsuit.core.ids import is_id
 from visionsuit.engine.base import ModelUnloadable
 from visionsuit.engine.catalog import BaseModelInfo, read_base_model
@@ -23,7 +23,7 @@ from visionsuit.generation.hub import FetchStopped, Hub, HubFile, HubLied, HubRe
 from visionsuit.generation.hub_choice import choose_folder, choose_one, find_index
 from visionsuit.generation.shelf import Shelf
 from visionsuit.generation.tables import BaseModel, Origin
-from visionsuit.jobs import claims
+from visionsuit.jobs import claims, queue
 from visionsuit.jobs.work import Finish, Handler, Work, WorkStopped
 from visionsuit.runtime import Ctx, Runtime
 
@@ -71,32 +71,33 @@ def fetch(work: Work) -> Finish:
 
     Raises:
         AppError: with a sentence for administrators.
-        WorkStopped: cancelled, taken away, or the base model left the list.
+        WorkStopped: cancelled, or taken away.
     """
     runtime, public_id = work.runtime, str(work.claim.payload["base_model_id"])
     models_dir = runtime.settings.models_dir
     work.progress("listing", 0, 0)
     row = _row(runtime, public_id)
     if row is None or row.repo_id is None:
-        shutil.rmtree(fetching_dir(models_dir, public_id), ignore_errors=True)
-        raise WorkStopped
+        return lambda: _forget(work, public_id)
     target = models_dir / row.folder
     is_new = not target.exists()
     if is_new:
         hub: Source = Hub(runtime.settings.hub) if row.origin == Origin.HUB else Shelf(runtime.storage)
         try:
             fetched = _Download(work, hub, row).run()
-        except FetchStopped as error:
+            if target.exists():
+                raise NameTaken(f"{target.name} has come into the models folder meanwhile; remove one of the two.")
+            fetched.replace(target)
+        except (AppError, FetchStopped, OSError) as error:
             if _row(runtime, public_id) is None:
-                shutil.rmtree(fetching_dir(models_dir, public_id), ignore_errors=True)
-            raise WorkStopped from error
-        except OSError as error:
-            raise NotEnoughDisk(f"The models folder cannot be written: {error.strerror or error}.") from error
+                return lambda: _forget(work, public_id)
+            if isinstance(error, FetchStopped):
+                raise WorkStopped from error
+            if isinstance(error, OSError):
+                raise NotEnoughDisk(f"The models folder cannot be written: {error.strerror or error}.") from error
+            raise
         finally:
             hub.close()
-        if target.exists():
-            raise NameTaken(f"{target.name} has come into the models folder meanwhile; remove one of the two.")
-        fetched.replace(target)
     shutil.rmtree(fetching_dir(models_dir, public_id), ignore_errors=True)
     return lambda: _register(work, public_id, target, is_new=is_new)
 
@@ -185,6 +186,14 @@ def find_row(ctx: Ctx, public_id: str) -> BaseModel | None:
     return ctx.session.exec(select(BaseModel).where(col(BaseModel.public_id) == public_id)).first()
 
 
+def _forget(work: Work, public_id: str) -> None:
+    """Second half of a job whose base model left the list: what came goes, and the job with it."""
+    shutil.rmtree(fetching_dir(work.runtime.settings.models_dir, public_id), ignore_errors=True)
+    with work.runtime.open_ctx(SYSTEM) as ctx:
+        claims.complete(ctx, work.claim, device_seconds=0.0)
+        queue.remove(ctx, queue.lock_job(ctx, work.claim.job_id))
+
+
 def _is_listed(ctx: Ctx, folder: str) -> bool:
     return ctx.session.exec(select(BaseModel.id).where(col(BaseModel.folder) == folder)).first() is not None
 
@@ -207,9 +216,11 @@ def _register(work: Work, public_id: str, target: Path, *, is_new: bool) -> None
         trouble = error.message
         log.warning("base_model_unusable", folder=target.name, reason=trouble)
     with work.runtime.open_ctx(SYSTEM) as ctx:
+        # First: whoever deletes the base model waits for the job's row too.
         claims.complete(ctx, work.claim, device_seconds=0.0)
         row = find_row(ctx, public_id)
         if row is None:
+            queue.remove(ctx, queue.lock_job(ctx, work.claim.job_id))
             # Deleted since its files were moved; without a row they would come back as found in the models folder.
             if is_new and not _is_listed(ctx, target.name):
                 ctx.after_commit(lambda: remove_files(target))
