@@ -1,8 +1,7 @@
-"""The list of base models as administrators keep it: add, change, remove, download."""
+"""The list of base models as administrators keep it: change, put in order, remove, download."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,19 +13,16 @@ from visionsuit.core.clock import utcnow
 from visionsuit.core.errors import Conflict, NotFound
 from visionsuit.core.permissions import Permission, require
 from visionsuit.engine.base import ModelUnloadable
-from visionsuit.engine.catalog import BaseModelInfo, is_checkpoint, read_base_model
+from visionsuit.engine.catalog import read_base_model
 from visionsuit.generation.base_model_checks import (
-    MAX_LABEL,
     OVERRIDES,
     BadBaseModel,
     check_dtype,
-    check_label,
     check_override,
     check_role,
 )
 from visionsuit.generation.base_model_fetch import FETCH_QUEUE, KIND, fetching_dir, find_row, remove_files
-from visionsuit.generation.base_models import NOT_FETCHED, describe, is_inside_allowed, is_unicode, sync_base_models
-from visionsuit.generation.hub import check_repo, is_allowed
+from visionsuit.generation.base_models import NOT_FETCHED, describe, sync_base_models
 from visionsuit.generation.shelf_sync import sync_shelf
 from visionsuit.generation.tables import FETCHED, BaseModel, Generation, Origin
 from visionsuit.jobs import queue
@@ -37,10 +33,6 @@ from visionsuit.runtime import Ctx, Runtime
 
 class BaseModelNotFound(NotFound):
     code = "base_model_not_found"
-
-
-class AlreadyListed(Conflict):
-    code = "already_listed"
 
 
 class StillThere(Conflict):
@@ -105,49 +97,6 @@ def sync(runtime: Runtime, actor: Actor) -> None:
     sync_shelf(runtime)
 
 
-def add_path(runtime: Runtime, actor: Actor, path: str, label: str | None = None) -> str:
-    """Add a diffusers folder or checkpoint on this machine. Returns its id.
-
-    Raises:
-        NotPermitted, BadBaseModel, AlreadyListed
-    """
-    require(actor, Permission.BASE_MODELS_MANAGE)
-    # Slow disks are read before the transaction begins.
-    folder, info = _look_at(runtime, path)
-    with runtime.open_ctx(actor) as ctx:
-        _refuse_listed(ctx, folder)
-        row = _new_row(ctx, folder, label)
-        row.origin = Origin.FOUND if _is_in_models_dir(runtime, folder) else Origin.PATH
-        describe(row, info)
-        ctx.session.add(row)
-        ctx.session.flush()
-        record(ctx, "base_model.added", row.public_id, {"folder": folder})
-        return row.public_id
-
-
-def add_repo(ctx: Ctx, repo_id: str, revision: str | None, file: str | None, label: str | None = None) -> BaseModel:
-    """Add a hub's repository, or one checkpoint in it, and download it in the background.
-
-    Raises:
-        NotPermitted, BadRepo, BadBaseModel, AlreadyListed
-    """
-    require(ctx.actor, Permission.BASE_MODELS_MANAGE)
-    check_repo(repo_id, revision)
-    if file is not None and not (is_allowed(file) and file.endswith(".safetensors")):
-        raise BadBaseModel("One file of a repository has to be a .safetensors checkpoint.", field="file")
-    folder = repo_id.replace("/", "--") if file is None else PurePosixPath(file).name
-    if (ctx.settings.models_dir / folder).exists():
-        raise AlreadyListed(f"{folder} lies in the models folder already.", field="repo_id")
-    _refuse_listed(ctx, folder)
-    row = _new_row(ctx, folder, label)
-    row.origin, row.repo_id, row.revision, row.repo_file = Origin.HUB, repo_id, revision, file
-    row.label = row.overrides.get("label", repo_id)
-    ctx.session.add(row)
-    _begin_fetch(ctx, row, None)
-    record(ctx, "base_model.added", row.public_id, {"repo_id": repo_id, "revision": revision, "file": file})
-    return row
-
-
 def fetch_again(ctx: Ctx, public_id: str) -> Listed:
     """Begin a download, or go on with one that failed or was cancelled; nothing happens while it runs.
 
@@ -161,11 +110,22 @@ def fetch_again(ctx: Ctx, public_id: str) -> Listed:
         raise Conflict(f"“{row.label}” has nothing to download.")
     try:
         if listed.job is None or _lock(ctx, listed.job).state not in ACTIVE:
-            _begin_fetch(ctx, row, listed.job)
+            begin_fetch(ctx, row, listed.job)
     except JobNotFound:
         # Somebody else has just begun anew.
         ctx.session.expire(row)
     return get_listed(ctx, public_id)
+
+
+def begin_fetch(ctx: Ctx, row: BaseModel, before: Job | None = None) -> None:
+    """Let it be downloaded. `before`: the download that is over, of which nothing is to be known any more."""
+    if before is not None:
+        queue.remove(ctx, before)
+    # Nobody's job: a download is no use of the device, which would count against an owner's turns.
+    job = queue.defer(ctx, KIND, {"base_model_id": row.public_id}, owner_id=None, queue=FETCH_QUEUE)
+    row.fetch_job, row.trouble = job.public_id, NOT_FETCHED
+    ctx.session.add(row)
+    ctx.session.flush()
 
 
 def cancel_fetch(ctx: Ctx, public_id: str) -> Listed:
@@ -287,66 +247,6 @@ def _job_of(ctx: Ctx, row: BaseModel) -> Job | None:
 def _lock(ctx: Ctx, job: Job) -> Job:
     assert job.id is not None
     return queue.lock_job(ctx, job.id)
-
-
-def _begin_fetch(ctx: Ctx, row: BaseModel, before: Job | None) -> None:
-    """`before`: the download that is over, of which nothing is to be known any more."""
-    if before is not None:
-        queue.remove(ctx, before)
-    # Nobody's job: a download is no use of the device, which would count against an owner's turns.
-    job = queue.defer(ctx, KIND, {"base_model_id": row.public_id}, owner_id=None, queue=FETCH_QUEUE)
-    row.fetch_job, row.trouble = job.public_id, NOT_FETCHED
-    ctx.session.add(row)
-    ctx.session.flush()
-
-
-def _new_row(ctx: Ctx, folder: str, label: str | None) -> BaseModel:
-    position = ctx.session.exec(select(sa.func.max(col(BaseModel.position)))).one() or 0
-    row = BaseModel(folder=folder, key="", label=folder[:MAX_LABEL], family="", position=position + 1)
-    if label is not None and (text := check_label(label)):
-        row.overrides = {"label": text}
-    return row
-
-
-def _refuse_listed(ctx: Ctx, folder: str) -> None:
-    known = ctx.session.exec(select(BaseModel).where(col(BaseModel.folder) == folder)).first()
-    if known is not None:
-        raise AlreadyListed(f"This is in the list already, as “{known.label}”.")
-
-
-def _look_at(runtime: Runtime, path: str) -> tuple[str, BaseModelInfo]:
-    """(what `folder` says, what is there)."""
-    if not path or "\0" in path or len(path) > 1000 or not is_unicode(path):
-        raise BadBaseModel("Name a folder or file on the server.", field="path")
-    settings = runtime.settings
-    # Relative to the models folder; a whole path stays one.
-    named = settings.models_dir / path
-    if not is_inside_allowed(settings, named):
-        raise BadBaseModel(
-            "Base models may be added from the models folder and the folders in VISIONSUIT_BASE_MODEL_DIRS only.",
-            field="path",
-        )
-    real = named.resolve()
-    try:
-        is_there = real.exists()
-    except OSError as error:
-        raise BadBaseModel(f"This path cannot be read: {error.strerror or error}.", field="path") from error
-    if not is_there:
-        raise BadBaseModel("There is nothing at this path.", field="path")
-    models_dir = settings.models_dir.resolve()
-    folder = real.relative_to(models_dir).as_posix() if real.is_relative_to(models_dir) else str(real)
-    if len(folder) > 255 or folder in ("", ".") or not is_unicode(folder):
-        raise BadBaseModel("This path is too long, no Unicode, or the models folder itself.", field="path")
-    try:
-        return folder, read_base_model(real)
-    except ModelUnloadable as error:
-        raise BadBaseModel(error.message, field="path") from error
-
-
-def _is_in_models_dir(runtime: Runtime, folder: str) -> bool:
-    """Whether a look at the models folder finds it by itself."""
-    path = runtime.settings.models_dir / folder
-    return "/" not in folder and (is_checkpoint(path) or (path / "model_index.json").is_file())
 
 
 def _describe_again(ctx: Ctx, row: BaseModel) -> None:

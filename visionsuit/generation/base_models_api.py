@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from visionsuit.engine.base import samplers_for
-from visionsuit.generation import base_model_admin
+from visionsuit.generation import base_model_add, base_model_admin
 from visionsuit.generation.base_model_admin import Listed
 from visionsuit.generation.base_model_checks import BadBaseModel
 from visionsuit.generation.base_model_fetch import UNIT_BYTES
@@ -151,10 +151,10 @@ def add_base_model(runtime: RuntimeDep, actor: ActorDep, body: AddIn) -> ListedO
     if (body.path is None) == (body.repo_id is None):
         raise BadBaseModel("Name either a path or a repository.", field="path")
     if body.path is not None:
-        public_id = base_model_admin.add_path(runtime, actor, body.path, body.label)
+        public_id = base_model_add.add_path(runtime, actor, body.path, body.label)
     else:
         with runtime.open_ctx(actor) as ctx:
-            row = base_model_admin.add_repo(ctx, body.repo_id or "", body.revision, body.file, body.label)
+            row = base_model_add.add_repo(ctx, body.repo_id or "", body.revision, body.file, body.label)
             public_id = row.public_id
     with runtime.open_ctx(actor, read_only=True) as ctx:
         return _out(ctx, base_model_admin.get_listed(ctx, public_id))
