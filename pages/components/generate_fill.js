@@ -1,4 +1,5 @@
 // Fills the generator's form from elsewhere: a picture's recipe, an earlier render, a model card.
+import { cellOf } from "./cells.js";
 import { api } from "./core.js";
 import { bucketOf, freshForm, samplersOf } from "./generate_form.js";
 import { modesOf } from "./generate_modes.js";
@@ -87,29 +88,31 @@ export async function formFromJob(job, { baseModels, signal, seed = job.images?.
 const labelOf = (options, id) => options.find((option) => option.id === id)?.label ?? id;
 
 /**
- * A render's request as a recipe, for copying and for the lightbox.
+ * How a picture of a render was made, as a recipe: for copying and for the lightbox.
+ * @param {object} [image] one of the render's pictures
  * @param {{samplers?: object[], schedules?: object[]}} names as GET /api/base-models gives them
  */
 export function recipeOf(job, image, { samplers = [], schedules = [] } = {}) {
   const { request } = job;
+  const cell = cellOf(request, image);
   return {
-    prompt: request.prompt,
-    negative_prompt: request.negative_prompt,
-    seed: image?.seed ?? request.seed,
-    steps: request.steps,
-    sampler: labelOf(samplers, request.sampler),
+    prompt: cell.prompt,
+    negative_prompt: cell.negative_prompt,
+    seed: cell.seed,
+    steps: cell.steps,
+    sampler: labelOf(samplers, cell.sampler),
     schedule: labelOf(schedules, request.schedule),
-    guidance: request.guidance,
+    guidance: cell.guidance,
     width: image?.width ?? request.width,
     height: image?.height ?? request.height,
     base_model: request.base_model_label,
     tool: "VisionSuit",
-    strength: request.init?.strength || null,
+    strength: cell.strength || null,
     hires_scale: request.hires?.scale,
     hires_strength: request.hires?.strength,
-    variation_seed: image?.variation_seed,
+    variation_seed: cell.variation_seed,
     variation_strength: request.variation?.strength,
     bucket: request.bucket || null,
-    loras: (request.loras ?? []).map((lora) => ({ name: lora.title, weight: lora.weight, model_id: lora.model_id })),
+    loras: cell.loras.map((lora) => ({ name: lora.title, weight: lora.weight, model_id: lora.model_id })),
   };
 }

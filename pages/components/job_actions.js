@@ -47,7 +47,7 @@ export async function actOnJob({ name, job, image }, page) {
       page.useSeed(picture?.seed ?? "");
       toast("Seed taken over", "ok", { timeout: 2000 });
     },
-    recipe: () => copyText(recipeText(recipeOf(job, job.images[0], page.bases)), "Recipe copied"),
+    recipe: () => copyText(recipeText(recipeOf(job, picture, page.bases)), "Recipe copied"),
     settings: () => page.useSettings(job),
     delete: () => remove(job, page),
   };

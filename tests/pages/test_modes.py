@@ -1,6 +1,7 @@
 """Rendering from a picture, with a mask, larger, a little different, and as a sheet."""
 
 import io
+import json
 import re
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import FloatRect, Locator, Page, expect
 
-from tests.browser import Watched, comes_true, fits
+from tests.browser import Watched, comes_true, fits, until
 from tests.pages.conftest import OpenPage, Site
 from tests.pages.files import png
 from tests.pages.library import add_lora, add_pictures
@@ -312,6 +313,78 @@ def test_a_sheet_is_rendered_and_read(open_page: OpenPage, site: Site) -> None:
     request = last_request(site, email)
     assert [axis["values"] for axis in (request["sheet"]["x"], request["sheet"]["y"])] == [[0, 0.5, 1], [2, 4]]
     assert request["sheet"]["control"]
+
+
+def shown_recipe(box: Locator) -> dict[str, Any]:
+    """What the lightbox says of the picture it shows."""
+    expect(box.locator(".vs-recipe")).to_be_visible()
+    facts = dict(
+        zip(
+            box.locator(".vs-recipe-facts dt").all_inner_texts(),
+            box.locator(".vs-recipe-facts dd").all_inner_texts(),
+            strict=True,
+        )
+    )
+    loras = box.locator(".vs-recipe-loras li")
+    return {
+        "prompt": box.locator(".vs-recipe-text p").first.inner_text(),
+        "seed": int(facts["Seed"]),
+        "steps": int(facts["Steps"]),
+        "guidance": float(facts["Guidance"]),
+        "sampler": facts["Sampler"],
+        "loras": [(lora.locator("a").inner_text(), float(lora.locator("b").inner_text())) for lora in loras.all()],
+    }
+
+
+def kept_recipe(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The same of a recipe as the server keeps it with a picture."""
+    facts = {name: recipe[name] for name in ("prompt", "seed", "steps", "guidance", "sampler")}
+    return facts | {"loras": [(lora["title"], lora["weight"]) for lora in recipe["loras"]]}
+
+
+SHEETS: list[dict[str, Any]] = [
+    {
+        "x": {"axis": "steps", "values": [2, 3]},
+        "y": {"axis": "lora_weight", "values": [0, 0.75]},
+        "control": True,
+    },
+    {
+        "x": {"axis": "prompt", "values": ["a {green|grey} lamp", "a lamp <lora:Inked {}:0.4>"]},
+        "y": {"axis": "seed", "values": [5, 6]},
+    },
+    {"x": {"axis": "sampler", "values": ["ddim", "euler"]}, "y": {"axis": "guidance", "values": [2, 4.5]}},
+]
+
+
+@pytest.mark.parametrize("number", range(len(SHEETS)))
+def test_each_picture_of_a_sheet_has_its_own_recipe(open_page: OpenPage, site: Site, number: int) -> None:
+    curator, email = site.person(Role.CURATOR), site.person()
+    mixed = add_lora(site, curator, f"Mixed {number}", seed=880 + 2 * number)
+    add_lora(site, curator, f"Inked {number}", seed=881 + 2 * number)
+    base = {
+        "prompt": f"a {{red|blue}} lamp <lora:Inked {number}:0.5>",
+        "steps": 2,
+        "seed": 11,
+        "loras": [{"model_id": mixed, "weight": 1}],
+    }
+    sheet = json.loads(json.dumps(SHEETS[number]).replace("Inked {}", f"Inked {number}"))
+    with site.client(email) as client:
+        answer = client.post("/api/generations/sheets", json={"base": base, **sheet})
+        assert answer.status_code == 202, answer.text
+        render = f"/api/generations/{answer.json()['id']}"
+        until(lambda: client.get(render).json()["status"] == "completed", "the sheet")
+        saved = client.post(f"{render}/save", json={"visibility": "private"}).json()["items"]
+        kept = [client.get(f"/api/images/{one['id']}").json()["recipe"] for one in saved]
+    page = open_page(f"/generate?generation={answer.json()['id']}", email=email)
+    done(page).get_by_role("table").get_by_role("button").first.click()
+    box = page.locator("dialog.vs-lightbox")
+    page.keyboard.press("Home")
+    for place, recipe in enumerate(kept, 1):
+        expect(box.locator(".vs-lightbox-count")).to_have_text(f"{place} / {len(kept)}")
+        assert shown_recipe(box) == kept_recipe(recipe)
+        page.keyboard.press("ArrowRight")
+    # A control is what a weight of 0 is.
+    assert len({json.dumps(kept_recipe(recipe)) for recipe in kept}) == 4
 
 
 def test_a_model_page_gives_a_test_sheet(open_page: OpenPage, site: Site) -> None:

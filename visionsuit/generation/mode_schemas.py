@@ -95,12 +95,29 @@ class HiresOut(HiresIn):
     height: int
 
 
+class RequestLoraOut(BaseModel):
+    model_id: str
+    version_id: str
+    title: str
+    trigger: str
+    weight: float
+    text_encoder_weight: float | None
+
+
+class AxisPictureOut(BaseModel):
+    """What the choices and LoRA tags of a value of a `prompt` axis came to."""
+
+    prompt: str
+    loras: list[RequestLoraOut]
+
+
 class AxisOut(BaseModel):
     axis: str
     lora: int | None
     label: str
     values: list[float | int | str]
     labels: list[str]
+    pictures: list[AxisPictureOut] = Field(default_factory=list, description="For each value of a `prompt` axis.")
 
 
 class SheetSidesOut(BaseModel):

@@ -14,6 +14,7 @@ from visionsuit.generation.mode_schemas import (
     HiresOut,
     InitIn,
     InitOut,
+    RequestLoraOut,
     SheetPictureOut,
     SheetSidesOut,
     VariationIn,
@@ -136,15 +137,6 @@ class PictureOut(BaseModel):
     label: str | None = Field(None, description="What is different about it, on a sheet.")
     cell: CellOut | None = Field(None, description="Its place on the sheet.")
     variation_seed: int | None = None
-
-
-class RequestLoraOut(BaseModel):
-    model_id: str
-    version_id: str
-    title: str
-    trigger: str
-    weight: float
-    text_encoder_weight: float | None
 
 
 class RequestPictureOut(BaseModel):
