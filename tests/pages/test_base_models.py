@@ -154,6 +154,12 @@ def test_a_download_is_stopped_gone_on_with_and_says_why_it_failed(
 
     add_from_hub(page, "artist/nowhere")
     expect(row(page, "artist/nowhere")).to_contain_text("Not downloaded: The hub has no artist/nowhere")
+    row(page, "artist/nowhere").get_by_role("button", name="Edit").click()
+    expect(page.locator("dialog")).to_contain_text("can be set once its files are known")
+    expect(page.get_by_label("Suggested sizes")).to_have_count(0)
+    page.get_by_label("Curators").check()
+    page.get_by_role("button", name="Save").click()
+    expect(row(page, "artist/nowhere")).to_contain_text("for curators")
     hub.add("artist/nowhere", tiny)
     row(page, "artist/nowhere").get_by_role("button", name="Try again").click()
     expect(page.locator(".bm").get_by_text("Ready", exact=True)).to_have_count(2)
