@@ -108,12 +108,20 @@ def fetch_again(ctx: Ctx, public_id: str) -> Listed:
     row = listed.row
     if row.origin not in FETCHED or (ctx.settings.models_dir / row.folder).exists():
         raise Conflict(f"“{row.label}” has nothing to download.")
-    try:
-        if listed.job is None or _lock(ctx, listed.job).state not in ACTIVE:
-            begin_fetch(ctx, row, listed.job)
-    except JobNotFound:
-        # Somebody else has just begun anew.
-        ctx.session.expire(row)
+    if listed.job is not None and listed.job.id is not None:
+        try:
+            queue.lock_job(ctx, listed.job.id)
+        except JobNotFound:
+            # Somebody else has just begun anew.
+            ctx.session.expire(row)
+            return get_listed(ctx, public_id)
+    # After the job, as whoever ends one does.
+    locked = select(BaseModel).where(col(BaseModel.id) == row.id).with_for_update()
+    if ctx.session.exec(locked.execution_options(populate_existing=True)).first() is None:
+        raise BaseModelNotFound("There is no such base model.")
+    latest = _job_of(ctx, row)
+    if latest is None or (latest is listed.job and latest.state not in ACTIVE):
+        begin_fetch(ctx, row, latest)
     return get_listed(ctx, public_id)
 
 
@@ -242,11 +250,6 @@ def _job_of(ctx: Ctx, row: BaseModel) -> Job | None:
     return ctx.session.exec(
         select(Job).where(col(Job.public_id) == row.fetch_job).execution_options(populate_existing=True)
     ).first()
-
-
-def _lock(ctx: Ctx, job: Job) -> Job:
-    assert job.id is not None
-    return queue.lock_job(ctx, job.id)
 
 
 def _describe_again(ctx: Ctx, row: BaseModel) -> None:
