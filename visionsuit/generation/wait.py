@@ -30,7 +30,7 @@ def wait_of(prefer: str) -> int:
 
 
 class Ending:
-    """Hears from a render that may be over. Made on the event loop; a `with` block lasts until nobody waits any more."""
+    """Hears from a render that may be over. Made on the event loop; its `with` block lasts while somebody waits."""
 
     def __init__(self, runtime: Runtime, actor: Actor) -> None:
         self._runtime, self._actor = runtime, actor
