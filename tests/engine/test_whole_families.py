@@ -95,7 +95,11 @@ def test_equal_to_diffusers(renderer: Renderer, family: Family, name: str) -> No
     assert picture.shape == (64, 64, 3)
     assert picture.std() > 2
     assert furthest(picture, expected(info, name)) <= 2
-    assert [progress.step for progress in told if progress.step] == [1, 2, 3, 3]
+    # Who is slow to listen hears the newest only.
+    steps = [progress.step for progress in told if progress.step]
+    assert steps == sorted(steps)
+    assert set(steps) <= {1, 2, 3}
+    assert steps[-1] == 3
     away = paint(renderer, info, negative_prompt="a blue heart", guidance=9.0)
     guidance = {"true_cfg_scale" if name == "QwenImage" else "guidance_scale": 9.0}
     assert furthest(away, expected(info, name, negative_prompt="a blue heart", **guidance)) <= 2
