@@ -18,7 +18,7 @@ from visionsuit.runtime import Runtime
 #: Proxies break off what is silent for longer.
 LONGEST_S = 60
 #: Without a message for this long the rows are read: another process may be rendering.
-_POLL_S = 1.0
+_POLL_S = 2.0
 
 _WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=[,;]|$)', re.ASCII | re.IGNORECASE)
 
