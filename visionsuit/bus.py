@@ -84,10 +84,11 @@ class Bus:
                 inbox.get_nowait()
             inbox.put_nowait(message)
 
-        def hand_over(message: Message) -> None:
-            # The loop may be closed already while the server stops; nobody is left to tell.
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(receive, message)
-
-        with self.subscribe(topic, hand_over):
+        with self.subscribe(topic, lambda message: call_on_loop(loop, receive, message)):
             yield inbox
+
+
+def call_on_loop(loop: asyncio.AbstractEventLoop, action: Callable[..., None], *args: Any) -> None:
+    """From any thread. The loop may be closed already while the server stops; then nobody is left to tell."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(action, *args)

@@ -28,13 +28,12 @@ FETCHING = ".fetching"
 NOT_FETCHED = "It is not downloaded yet."
 
 
-_OFFERED = (
-    select(BaseModel)
-    .where(col(BaseModel.is_enabled).is_(True), col(BaseModel.trouble).is_(None))
-    .order_by(col(BaseModel.position), col(BaseModel.id))
-)
+_table: sa.Table = BaseModel.__table__  # type: ignore[attr-defined]
+_IS_OFFERED = (_table.c.is_enabled.is_(True), _table.c.trouble.is_(None))
+_IN_ORDER = (_table.c.position, _table.c.id)
+_OFFERED = select(BaseModel).where(*_IS_OFFERED).order_by(*_IN_ORDER)
 #: The same as the driver gives it: to compare, not to read.
-_OFFERED_RAW = sa.text("SELECT * FROM base_model WHERE is_enabled AND trouble IS NULL ORDER BY position, id")
+_OFFERED_RAW = sa.select(sa.text("*")).select_from(_table).where(*_IS_OFFERED).order_by(*_IN_ORDER)
 #: What was made of them the last time, kept on the bus.
 _KEPT = "base-models"
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack, suppress
 
 from anyio.to_thread import run_sync
 
-from visionsuit.bus import Message
+from visionsuit.bus import Message, call_on_loop
 from visionsuit.core.actor import Actor
 from visionsuit.generation.schemas import GenerationOut
 from visionsuit.generation.view import generation_out
@@ -46,9 +46,7 @@ class Ending:
 
     def _hear(self, message: Message) -> None:
         if message["kind"] == "changed" and message.get("state") != JobState.RUNNING:
-            # The loop may be closed already while the server stops; nobody is left to tell.
-            with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._heard.set)
+            call_on_loop(self._loop, self._heard.set)
 
     def __enter__(self) -> "Ending":
         return self
